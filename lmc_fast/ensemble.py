@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""What training an ensemble takes and gives: the checked problem, and its result."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .losses import LOSSES, check_inputs, check_option, check_targets
+from .reference.population_loss import INPUTS
+from .weights import Teacher, as_teacher, as_weights
+
+METHODS = ("population_gd", "gd", "sgd")
+
+
+class EnsembleResult(NamedTuple):
+    """S trained students.
+
+    Attributes
+    ----------
+    w1 : Tensor, shape (S, m, d)
+    w2 : Tensor, shape (S, c, m)
+        The weights reached; for a diverged student its last finite ones.
+    loss : float64 Tensor, shape (S,)
+        The full objective at those weights.
+    trace : float64 Tensor, shape (S, R)
+        The full objective at ``trace_steps``; NaN where a student had stopped before.
+    trace_steps : int64 Tensor, shape (R,)
+        0, record_every, 2 record_every, ... up to ``steps``; empty for record_every = 0.
+    steps : int64 Tensor, shape (S,)
+        Updates applied; for a diverged student that is the step at which it diverged.
+    diverged : bool Tensor, shape (S,)
+    """
+
+    w1: Tensor
+    w2: Tensor
+    loss: Tensor
+    trace: Tensor
+    trace_steps: Tensor
+    steps: Tensor
+    diverged: Tensor
+
+
+@dataclass(frozen=True)
+class EnsembleProblem:
+    """The arguments of ``train_ensemble`` after every check, with defaults filled in.
+
+    ``x`` and ``y`` are there when training runs on fixed samples (y already computed from the
+    teacher if it came from there); otherwise ``teacher`` is.
+    """
+
+    w1: Tensor
+    w2: Tensor
+    method: str
+    lr: Tensor
+    steps: int
+    teacher: Teacher | None
+    x: Tensor | None
+    y: Tensor | None
+    batch_size: int
+    loss: str
+    train_w2: bool
+    seeds: Tensor
+    tol: float
+    record_every: int
+    inputs: str
+    radius: float
+
+    @property
+    def trace_steps(self) -> Tensor:
+        """(R,) int64, the steps at which the objective is recorded."""
+        if self.record_every == 0:
+            return torch.empty(0, dtype=torch.int64)
+        return torch.arange(0, self.steps + 1, self.record_every)
+
+
+def ensemble_problem(
+    w1: Tensor,
+    w2: Tensor | None = None,
+    *,
+    method: str = "population_gd",
+    lr: float | Tensor,
+    steps: int,
+    teacher: object = None,
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+    batch_size: int | None = None,
+    loss: str = "mse",
+    train_w2: bool = False,
+    seeds: Sequence[int] | Tensor | None = None,
+    tol: float = 0.0,
+    record_every: int = 0,
+    inputs: str = "gaussian",
+    radius: float = 1.0,
+) -> EnsembleProblem:
+    """Check the arguments of ``train_ensemble``; see there for their meaning."""
+    if not isinstance(w1, Tensor) or w1.ndim != 3:
+        got = tuple(w1.shape) if isinstance(w1, Tensor) else type(w1).__name__
+        raise ValueError(f"w1 must be a tensor (S, m, d); got {got}. A single student is w1[None]")
+    students = as_weights(w1.detach() if w2 is None else (w1.detach(), w2.detach()), "student")
+    count, _, d, c = students.sizes
+    check_option(method, "method", METHODS)
+    check_option(loss, "loss", LOSSES)
+    check_option(inputs, "inputs", INPUTS)
+    for name, value, low in (("steps", steps, 0), ("record_every", record_every, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{name} must be an integer of at least {low}; got {value!r}")
+    if not tol >= 0:
+        raise ValueError(f"tol must be at least 0; got {tol!r}")
+    if not (math.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius must be finite and above 0; got {radius!r}")
+    checked_teacher, x, y = _objective(method, loss, students.w1, c, teacher, x, y)
+    return EnsembleProblem(
+        w1=students.w1, w2=students.w2, method=method, lr=_learning_rates(lr, count), steps=steps,
+        teacher=checked_teacher, x=x, y=y,
+        batch_size=_batch_size(method, batch_size, None if x is None else len(x)),
+        loss=loss, train_w2=train_w2, seeds=_seeds(seeds, count), tol=float(tol),
+        record_every=record_every, inputs=inputs, radius=float(radius),
+    )
+
+
+def _objective(
+    method: str, loss: str, w1: Tensor, c: int, teacher: object, x: object, y: object
+) -> tuple[Teacher | None, Tensor | None, Tensor | None]:
+    """The teacher, or the samples with their targets: exactly what the method trains on."""
+    d = w1.shape[-1]
+    if method == "population_gd" and (x is not None or y is not None):
+        raise ValueError("population_gd takes no samples: drop x and y, or choose method='gd'")
+    if method == "gd" and x is None:
+        raise ValueError("gd needs the samples x (n, d) and y, or a teacher instead of y; for no "
+                         "samples choose method='population_gd'")
+    if y is not None and (x is None or teacher is not None):
+        raise ValueError("y goes with x and without a teacher (the teacher gives the targets); "
+                         "drop one of them")
+    if x is None:
+        if teacher is None:
+            raise ValueError(f"{method} without x needs a teacher; got none")
+        if loss != "mse":
+            raise ValueError(f"loss must be 'mse' when a teacher gives the targets; got {loss!r}")
+        return as_teacher(teacher, d, c), None, None
+    x = check_inputs(x, d, w1.dtype, w1.device)
+    if teacher is None:
+        if y is None:
+            raise ValueError("x needs its targets y, or a teacher that gives them")
+        return None, x, check_targets(y, loss, len(x), c, w1.dtype, w1.device)
+    if loss != "mse":
+        raise ValueError(f"loss must be 'mse' when a teacher gives the targets; got {loss!r}")
+    v1, v2 = as_teacher(teacher, d, c)
+    y = ((x.double() @ v1.to(x.device).T).relu() @ v2.to(x.device).T).to(x.dtype)
+    return None, x, y
+
+
+def _learning_rates(lr: float | Tensor, count: int) -> Tensor:
+    rates = torch.as_tensor(lr, dtype=torch.float64).detach().cpu()
+    if tuple(rates.shape) not in ((), (count,)):
+        raise ValueError(f"lr must be a number or (S,) = ({count},); got {tuple(rates.shape)}")
+    if not bool((torch.isfinite(rates) & (rates >= 0)).all()):
+        raise ValueError("lr must be finite and at least 0 for every student")
+    return rates.expand(count).contiguous()
+
+
+def _batch_size(method: str, batch_size: int | None, n: int | None) -> int:
+    if method != "sgd":
+        if batch_size is not None:
+            raise ValueError(f"batch_size is for method='sgd'; got {batch_size!r} with {method!r}")
+        return 0
+    most = "" if n is None else f" and at most n = {n}"
+    if (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
+            or (n is not None and batch_size > n)):
+        raise ValueError(f"batch_size must be an integer of at least 1{most} for sgd; "
+                         f"got {batch_size!r}")
+    return batch_size
+
+
+def _seeds(seeds: Sequence[int] | Tensor | None, count: int) -> Tensor:
+    values = torch.arange(count) if seeds is None else torch.as_tensor(seeds)
+    if values.is_floating_point() or values.dtype == torch.bool:
+        raise TypeError(f"seeds must be integers; got {values.dtype}")
+    if tuple(values.shape) != (count,):
+        raise ValueError(f"seeds must be (S,) = ({count},), one per student; "
+                         f"got {tuple(values.shape)}")
+    if bool((values < 0).any()):
+        raise ValueError(f"seeds must be at least 0; got {int(values.min())}")
+    return values.to(torch.int64).cpu()
