@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#include "common/parallel.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <list>
+#include <mutex>
+#include <thread>
+
+namespace lmc {
+namespace {
+
+struct Job {
+  TaskFunction function;
+  void* context;
+  int64_t tasks;
+  int threads;
+  std::atomic<int64_t> next{0};
+  int joined = 1;   // threads that ever took part, the caller being the first; guarded by Pool::mutex
+  int running = 0;  // pool threads at work in it now; guarded by Pool::mutex
+  std::exception_ptr error;  // guarded by Pool::mutex
+};
+
+struct Pool {
+  std::mutex mutex;
+  std::condition_variable work_arrived;
+  std::condition_variable worker_left;
+  std::list<Job*> open;
+  int threads = 0;
+
+  void run_tasks(Job& job, int worker) {
+    for (;;) {
+      const int64_t task = job.next.fetch_add(1, std::memory_order_relaxed);
+      if (task >= job.tasks) return;
+      try {
+        job.function(job.context, task, worker);
+      } catch (...) {
+        job.next.store(job.tasks, std::memory_order_relaxed);
+        std::lock_guard<std::mutex> lock(mutex);
+        if (!job.error) job.error = std::current_exception();
+      }
+    }
+  }
+
+  Job* joinable() {
+    for (Job* job : open)
+      if (job->joined < job->threads) return job;
+    return nullptr;
+  }
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      Job* job = nullptr;
+      work_arrived.wait(lock, [&] { return (job = joinable()) != nullptr; });
+      const int worker = job->joined++;
+      ++job->running;
+      lock.unlock();
+      run_tasks(*job, worker);
+      lock.lock();
+      --job->running;
+      worker_left.notify_all();
+    }
+  }
+
+  void run(Job& job) {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      open.push_back(&job);
+      while (threads < job.threads - 1) {
+        // The threads live as long as the process: the pool is never destroyed. When the system gives
+        // no more of them, those there are (the caller at least) do the work.
+        try {
+          std::thread(&Pool::serve, this).detach();
+        } catch (const std::system_error&) {
+          break;
+        }
+        ++threads;
+      }
+    }
+    work_arrived.notify_all();
+    run_tasks(job, 0);
+    std::unique_lock<std::mutex> lock(mutex);
+    open.remove(&job);
+    worker_left.wait(lock, [&] { return job.running == 0; });
+  }
+};
+
+Pool* pool = nullptr;
+std::once_flag pool_created;
+
+// A forked child has none of its parent's threads, and its copy of the mutex may be locked by one.
+void replace_pool_after_fork() { pool = new Pool; }
+
+}  // namespace
+
+void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context) {
+  if (tasks <= 1 || threads <= 1) {
+    for (int64_t task = 0; task < tasks; ++task) function(context, task, 0);
+    return;
+  }
+  std::call_once(pool_created, [] {
+    pool = new Pool;
+    pthread_atfork(nullptr, nullptr, replace_pool_after_fork);
+  });
+  Job job;
+  job.function = function;
+  job.context = context;
+  job.tasks = tasks;
+  job.threads = static_cast<int>(std::min<int64_t>(threads, tasks));
+  pool->run(job);
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+}  // namespace lmc

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// One thread pool for all kernels. Work is cut into tasks by size alone, never by the number of
+// threads, and no task reads what another writes: so results do not depend on the thread count.
+#pragma once
+
+#include <cstdint>
+
+namespace lmc {
+
+// Called once per task; worker in [0, threads) is unique among the calls running at one time, and 0 is
+// always the calling thread.
+using TaskFunction = void (*)(void* context, int64_t task, int worker);
+
+// Runs all tasks on up to `threads` threads, the caller among them, and returns when all are done. The
+// first exception a task throws is rethrown here; the tasks not yet begun are then dropped. Safe to
+// call from several threads at once, from inside a task, and after fork().
+void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context);
+
+}  // namespace lmc

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#include "common/tensor_view.h"
+
+#include <cstring>
+
+namespace lmc {
+namespace {
+
+std::string to_string(const std::vector<int64_t>& shape) {
+  std::string s = "(";
+  for (size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
+  return s + (shape.size() == 1 ? ",)" : ")");
+}
+
+std::string to_string(dlpack::DataType t) {
+  switch (t.code) {
+    case dlpack::kBool:
+      return "bool";
+    case dlpack::kInt:
+      return "int" + std::to_string(t.bits);
+    case dlpack::kUInt:
+      return "uint" + std::to_string(t.bits);
+    case dlpack::kFloat:
+      return "float" + std::to_string(t.bits);
+    default:
+      return "a type of DLPack code " + std::to_string(t.code);
+  }
+}
+
+bool same(dlpack::DataType a, dlpack::DataType b) {
+  return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes;
+}
+
+std::string device_name(int32_t type) {
+  if (type == dlpack::kCpu) return "the CPU";
+  if (type == dlpack::kCuda) return "a CUDA device";
+  return "a device of DLPack type " + std::to_string(type);
+}
+
+}  // namespace
+
+TensorView::TensorView(py::handle object, const char* name) : name_(name) {
+  if (!py::hasattr(object, "__dlpack__"))
+    throw py::type_error(std::string(name) + " must be an array with __dlpack__ (torch, numpy, cupy); got " +
+                         py::str(py::type::of(object).attr("__name__")).cast<std::string>());
+  py::object capsule = object.attr("__dlpack__")();
+  auto* managed =
+      static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+  if (managed == nullptr) throw py::error_already_set();
+  PyCapsule_SetName(capsule.ptr(), "used_dltensor");  // ours to delete from here on
+  managed_ = managed;
+}
+
+TensorView::TensorView(TensorView&& other) noexcept
+    : name_(other.name_), managed_(other.managed_), copy_(std::move(other.copy_)) {
+  other.managed_ = nullptr;
+}
+
+TensorView::~TensorView() {
+  if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
+}
+
+bool TensorView::is_float32() const { return same(managed_->tensor.dtype, TypeOf<float>::value); }
+bool TensorView::is_float64() const { return same(managed_->tensor.dtype, TypeOf<double>::value); }
+
+std::string TensorView::shape_string() const {
+  const auto& t = managed_->tensor;
+  return to_string(std::vector<int64_t>(t.shape, t.shape + t.ndim));
+}
+
+void TensorView::fail(const std::string& what) const { throw py::value_error(name_ + (" " + what)); }
+
+void TensorView::require_ndim(int wanted, const char* letters) const {
+  if (ndim() != wanted)
+    fail("must be " + std::string(letters) + ", " + std::to_string(wanted) + "-dimensional; got shape " +
+         shape_string());
+}
+
+void TensorView::check(const std::vector<int64_t>& shape, dlpack::DataType dtype,
+                       dlpack::DeviceType device) const {
+  const auto& t = managed_->tensor;
+  if (std::vector<int64_t>(t.shape, t.shape + t.ndim) != shape)
+    fail("must have shape " + to_string(shape) + "; got " + shape_string());
+  if (!same(t.dtype, dtype))
+    throw py::type_error(std::string(name_) + " must be " + to_string(dtype) + "; got " +
+                         to_string(t.dtype));
+  if (t.device.type != device)
+    fail("must be on " + device_name(device) + "; got one on " + device_name(t.device.type));
+}
+
+void* TensorView::data() const {
+  return static_cast<char*>(managed_->tensor.data) + managed_->tensor.byte_offset;
+}
+
+bool TensorView::is_dense() const {
+  const auto& t = managed_->tensor;
+  if (t.strides == nullptr) return true;
+  int64_t expected = 1;
+  for (int axis = 0; axis < t.ndim; ++axis)
+    if (t.shape[axis] == 0) return true;
+  for (int axis = t.ndim - 1; axis >= 0; --axis) {
+    if (t.shape[axis] != 1 && t.strides[axis] != expected) return false;
+    expected *= t.shape[axis];
+  }
+  return true;
+}
+
+const void* TensorView::dense() {
+  if (is_dense()) return data();
+  const auto& t = managed_->tensor;
+  const int64_t item = t.dtype.bits / 8;
+  int64_t count = 1;
+  for (int axis = 0; axis < t.ndim; ++axis) count *= t.shape[axis];
+  copy_.resize(static_cast<size_t>(count * item));
+  std::vector<int64_t> index(static_cast<size_t>(t.ndim), 0);
+  const char* from = static_cast<const char*>(data());
+  for (int64_t e = 0; e < count; ++e) {
+    int64_t offset = 0;
+    for (int axis = 0; axis < t.ndim; ++axis) offset += index[static_cast<size_t>(axis)] * t.strides[axis];
+    std::memcpy(&copy_[static_cast<size_t>(e * item)], from + offset * item, static_cast<size_t>(item));
+    for (int axis = t.ndim - 1; axis >= 0 && ++index[static_cast<size_t>(axis)] == t.shape[axis]; --axis)
+      index[static_cast<size_t>(axis)] = 0;
+  }
+  return copy_.data();
+}
+
+int checked_threads(int threads) {
+  if (threads < 1) throw py::value_error("threads must be at least 1; got " + std::to_string(threads));
+  return threads;
+}
+
+}  // namespace lmc

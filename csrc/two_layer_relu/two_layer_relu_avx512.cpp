@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+#include "two_layer_relu/two_layer_relu-inl.h"
