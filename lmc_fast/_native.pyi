@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: MIT
+# Arrays are any object with __dlpack__ (torch, numpy, cupy). Outputs are written in place.
+from typing import Any
+
+compiler: str
+
+def cpu_target() -> str: ...
+def supported_cpu_targets() -> list[str]: ...
+def cuda_kernels() -> list[str]: ...
+
+# two_layer_relu
+def two_layer_relu_forward(
+    x: Any, w1: Any, b1: Any | None, w2: Any, b2: Any | None, f: Any, signs: Any | None, threads: int
+) -> None: ...
+def two_layer_relu_backward(
+    df: Any, x: Any, w1: Any, b1: Any | None, w2: Any, signs: Any,
+    dx: Any | None, dw1: Any | None, db1: Any | None, dw2: Any | None, db2: Any | None, threads: int,
+) -> None: ...
