@@ -25,5 +25,6 @@ PYBIND11_MODULE(_native, m) {
     for (const auto& kernel : lmc::cuda_kernels()) names.push_back(kernel.first);
     return names;
   }, "The CUDA kernels compiled into this build; empty for a build without CUDA.");
+  m.attr("version") = LMC_FAST_VERSION;
   m.attr("compiler") = LMC_FAST_COMPILER;
 }

@@ -2,6 +2,7 @@
 # Arrays are any object with __dlpack__ (torch, numpy, cupy). Outputs are written in place.
 from typing import Any
 
+version: str
 compiler: str
 
 def cpu_target() -> str: ...
