@@ -38,7 +38,8 @@ def as_alphas(alphas: int | Sequence[float] | Tensor) -> Tensor:
     if isinstance(alphas, int):
         if alphas < 2:
             raise ValueError(f"alphas must be at least 2 points, the two ends; got {alphas}")
-        return torch.linspace(0.0, 1.0, alphas, dtype=torch.float64)
+        # Not linspace: k/(A-1) correctly rounded holds 1/2 exactly for every odd A.
+        return torch.arange(alphas, dtype=torch.float64) / (alphas - 1)
     points = torch.as_tensor(alphas, dtype=torch.float64, device="cpu").detach()
     if points.ndim != 1 or points.numel() == 0:
         raise ValueError(f"alphas must be 1-d and not empty; got shape {tuple(points.shape)}")

@@ -148,9 +148,7 @@ def _objective(
         return None, x, check_targets(y, loss, len(x), c, w1.dtype, w1.device)
     if loss != "mse":
         raise ValueError(f"loss must be 'mse' when a teacher gives the targets; got {loss!r}")
-    v1, v2 = as_teacher(teacher, d, c)
-    y = ((x.double() @ v1.to(x.device).T).relu() @ v2.to(x.device).T).to(x.dtype)
-    return None, x, y
+    return None, x, as_teacher(teacher, d, c).targets(x)
 
 
 def _learning_rates(lr: float | Tensor, count: int) -> Tensor:

@@ -84,6 +84,11 @@ class Teacher(NamedTuple):
     v1: Tensor
     v2: Tensor
 
+    def targets(self, x: Tensor) -> Tensor:
+        """f*(x) for x (n, d), computed in float64 and given in x's dtype: (n, c)."""
+        hidden = (x.double() @ self.v1.to(x.device).T).relu()
+        return (hidden @ self.v2.to(x.device).T).to(x.dtype)
+
 
 def as_permutation(perm: Tensor, pairs: int, m: int) -> Tensor:
     """Check ``perm`` and return it as an int64 tensor of shape (pairs, m)."""

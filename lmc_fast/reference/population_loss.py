@@ -71,9 +71,13 @@ def relu_kernel(u: Tensor, v: Tensor) -> Tensor:
     Differentiable twice, parallel, antiparallel and zero vectors included.
     """
     angles = _angles(u.double(), v.double())
-    acute = math.pi * angles.cosine + _s(angles.t)
-    shape = torch.where(angles.cosine >= 0, acute, _s(angles.delta))
+    shape = kernel_shape(angles.t, angles.delta, angles.cosine)
     return angles.norm_u[..., :, None] * angles.norm_v[..., None, :] * shape / (2 * math.pi)
+
+
+def kernel_shape(t: Tensor, delta: Tensor, cosine: Tensor) -> Tensor:
+    """sin t + (pi - t) cos t, with delta = pi - t and cosine = cos t given to full accuracy."""
+    return torch.where(cosine >= 0, math.pi * cosine + _s(t), _s(delta))
 
 
 def relu_kernel_gradient(u: Tensor, v: Tensor) -> Tensor:

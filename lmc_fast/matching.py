@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""Which neuron of one network corresponds to which of another: an assignment problem per pair."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from .losses import check_inputs, check_option
+from .reference.population_loss import kernel_shape
+from .weights import Weights, as_weights, check_same_architecture
+
+COSTS = ("gap", "weights", "activations", "none", "random")
+
+# Samples per block of the activation cost, so that (n, m) activations never exist at once.
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Matching:
+    """P matchings of m neurons.
+
+    Attributes
+    ----------
+    perm : int64 Tensor, shape (P, m)
+        Neuron i of a is matched with neuron ``perm[p, i]`` of b.
+    cost : float64 Tensor, shape (P,)
+        Sum of the assigned entries of the cost matrix; NaN for ``"none"`` and ``"random"``,
+        which have none.
+    seconds : float
+        Time taken for all pairs, cost matrices included.
+    method : str
+    """
+
+    perm: Tensor
+    cost: Tensor
+    seconds: float
+    method: str
+
+    @property
+    def moved(self) -> Tensor:
+        """Fraction of neurons that are matched with another index: float64 (P,)."""
+        return (self.perm != torch.arange(self.perm.shape[1])).double().mean(1)
+
+    def apply(self, b: object) -> Weights:
+        """b with its neurons reordered to stand opposite a's."""
+        return as_weights(b, "b").permuted(self.perm)
+
+
+def match(
+    a: object, b: object, cost: str = "gap", x: Tensor | None = None, seed: int = 0
+) -> Matching:
+    """Match the neurons of P pairs of networks, exactly (scipy's ``linear_sum_assignment``).
+
+    Parameters
+    ----------
+    a, b : network
+        Anything :func:`lmc_fast.as_weights` reads; P networks each, of one shape, dtype, device.
+    cost : {"gap", "weights", "activations", "none", "random"}
+        What the matching minimises, see Notes.
+    x : Tensor, shape (n, d), optional
+        Inputs, for ``"activations"`` only.
+    seed : int
+        For ``"random"`` only. Pair p's permutation depends on (seed, p) alone.
+
+    Returns
+    -------
+    Matching
+
+    Raises
+    ------
+    TypeError, ValueError
+        Networks that differ in shape, dtype or device, hold NaN or infinity; ``"gap"`` with biases;
+        ``"activations"`` without x.
+
+    Notes
+    -----
+    gap : for w2 = 1, |u_i| + |v_j| - |u_i + v_j|: for rotation-invariant inputs the mean of
+        (relu(u.x) + relu(v.x)) / 2 - relu((u + v).x / 2) is proportional to it. It is zero when
+        the two are parallel or one is dead, the two cases in which interpolating them is free. For
+        other w2 (columns a, b), the root mean square over x ~ N(0, I) of (a relu(u.x) + b
+        relu(v.x)) / 2 - (a + b) relu((u + v).x / 2) / 2.
+    weights : minus the inner product of all weights of the two neurons (incoming, bias, outgoing;
+        a constant w2 adds a constant).
+    activations : minus the mean over x of the product of the two activations.
+    none, random : the identity, and a uniformly random permutation.
+    """
+    check_option(cost, "cost", COSTS)
+    a, b = as_weights(a, "a"), as_weights(b, "b")
+    check_same_architecture(a, b)
+    pairs, m, d, _ = a.sizes
+    if (x is not None) != (cost == "activations"):
+        raise ValueError("x (n, d) goes with cost='activations' and only with it; got "
+                         f"cost={cost!r} {'without' if x is None else 'with'} x")
+    if x is not None:
+        x = check_inputs(x, d, a.w1.dtype, a.w1.device)
+    started = time.perf_counter()
+    if cost in ("none", "random"):
+        perm = torch.arange(m).repeat(pairs, 1)
+        if cost == "random":
+            for p in range(pairs):
+                generator = np.random.default_rng((seed, p))
+                perm[p] = torch.from_numpy(generator.permutation(m))
+        costs = torch.full((pairs,), torch.nan, dtype=torch.float64)
+    else:
+        matrix = _cost_matrix(a, b, cost, x)
+        perm = torch.empty(pairs, m, dtype=torch.int64)
+        costs = torch.empty(pairs, dtype=torch.float64)
+        for p in range(pairs):
+            entries = matrix(p).detach().cpu().numpy()
+            rows, columns = linear_sum_assignment(entries)
+            perm[p] = torch.from_numpy(columns)
+            costs[p] = float(entries[rows, columns].sum())
+    return Matching(perm, costs, time.perf_counter() - started, cost)
+
+
+def _cost_matrix(
+    a: Weights, b: Weights, cost: str, x: Tensor | None
+) -> Callable[[int], Tensor]:
+    """The function p -> (m, m) float64 cost matrix of pair p (one at a time: they can be big)."""
+    if cost == "weights":
+        return lambda p: _weights_cost(a, b, p)
+    if cost == "activations":
+        assert x is not None
+        return lambda p: _activations_cost(a, b, p, x)
+    for name, weights in (("a", a), ("b", b)):
+        for bias in (weights.b1, weights.b2):
+            if bias is not None and bool((bias != 0).any()):
+                raise ValueError(f"{name} must have no biases for cost='gap', whose closed form "
+                                 "has none; use cost='weights', or 'activations' with inputs x")
+    plain = a.w2.shape[1] == 1 and bool((a.w2 == 1).all() and (b.w2 == 1).all())
+    if plain:
+        return lambda p: gap_cost(a.w1[p], b.w1[p])
+    return lambda p: deficit_cost(a.w1[p], a.w2[p], b.w1[p], b.w2[p])
+
+
+def gap_cost(u: Tensor, v: Tensor) -> Tensor:
+    """|u_i| + |v_j| - |u_i + v_j|: (m, d), (m, d) -> (m, m) float64."""
+    norm_u, norm_v, cosine = _polar(u, v)
+    total = norm_u[:, None] + norm_v
+    product = norm_u[:, None] * norm_v
+    # The difference of norms cancels; multiplied by its conjugate it is 2 |u||v| (1 - cos t).
+    turned = 2 * product * (1 - cosine)
+    return turned / (total + (total.square() - turned).clamp_min(0).sqrt()).clamp_min(1e-300)
+
+
+def deficit_cost(u: Tensor, a: Tensor, v: Tensor, b: Tensor) -> Tensor:
+    """Root mean square midpoint deficit over x ~ N(0, I): (m, m) float64.
+
+    The deficit of neurons (u, a) and (v, b) is (a relu(u.x) + b relu(v.x)) / 2 - e relu(s.x) with
+    e = (a + b) / 2 and s = (u + v) / 2.
+
+    Parameters
+    ----------
+    u, v : Tensor, shape (m, d)
+    a, b : Tensor, shape (c, m)
+    """
+    norm_u, norm_v, cosine = _polar(u, v)
+    norm_u, norm_v = norm_u[:, None], norm_v[None, :]
+    inner = norm_u * norm_v * cosine
+    a, b = a.double(), b.double()
+    aa, bb, ab = a.square().sum(0)[:, None], b.square().sum(0), a.T @ b
+    ae, be, ee = (aa + ab) / 2, (ab + bb) / 2, (aa + 2 * ab + bb) / 4
+    us, vs = (norm_u.square() + inner) / 2, (inner + norm_v.square()) / 2
+    norm_s = ((us + vs) / 2).clamp_min(0).sqrt()
+
+    def kernel(norm_1: Tensor, norm_2: Tensor, dot: Tensor) -> Tensor:
+        product = norm_1 * norm_2
+        ratio = (dot / product.clamp_min(1e-300)).clamp(-1, 1)
+        return product * _shape(ratio) / (2 * math.pi)
+
+    mean_square = (
+        aa * norm_u.square() / 8 + bb * norm_v.square() / 8 + ab * kernel(norm_u, norm_v, inner) / 2
+        + ee * norm_s.square() / 2
+        - ae * kernel(norm_u, norm_s, us) - be * kernel(norm_v, norm_s, vs)
+    )
+    return mean_square.clamp_min(0).sqrt()
+
+
+def _shape(cosine: Tensor) -> Tensor:
+    t = cosine.acos()
+    return kernel_shape(t, math.pi - t, cosine)
+
+
+def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Norms (m,), (m,) and cosines (m, m) in [-1, 1] of all pairs; 0 where a vector is zero."""
+    u, v = u.double(), v.double()
+    norm_u, norm_v = vector_norm(u, dim=1), vector_norm(v, dim=1)
+    unit_u = u / torch.where(norm_u > 0, norm_u, 1.0)[:, None]
+    unit_v = v / torch.where(norm_v > 0, norm_v, 1.0)[:, None]
+    return norm_u, norm_v, (unit_u @ unit_v.T).clamp(-1, 1)
+
+
+def _weights_cost(a: Weights, b: Weights, p: int) -> Tensor:
+    inner = a.w1[p].double() @ b.w1[p].double().T + a.w2[p].double().T @ b.w2[p].double()
+    if a.b1 is not None and b.b1 is not None:
+        inner = inner + a.b1[p].double()[:, None] * b.b1[p].double()
+    return -inner
+
+
+def _activations_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
+    inner = torch.zeros(a.w1.shape[1], a.w1.shape[1], dtype=torch.float64, device=x.device)
+    for block in torch.split(x, _BLOCK):
+        active_a, active_b = (
+            (block @ net.w1[p].T + (0 if net.b1 is None else net.b1[p])).relu().double()
+            for net in (a, b)
+        )
+        inner += active_a.T @ active_b
+    return -inner / len(x)
