@@ -61,7 +61,7 @@ def teacher(
     check_option(kind, "kind", TEACHER_KINDS)
     check_float_dtype(torch.empty(0, dtype=dtype), "dtype")
     _check_sizes(d=d, M=M)
-    if kind == "orthonormal" and M > d:
+    if kind == "orthonormal" and d < M:
         raise ValueError(f"M must be at most d = {d} for orthonormal vectors; got {M}. "
                          "Use kind='random'")
     generator = torch.Generator().manual_seed(seed)

@@ -101,7 +101,7 @@ def ensemble_problem(
         got = tuple(w1.shape) if isinstance(w1, Tensor) else type(w1).__name__
         raise ValueError(f"w1 must be a tensor (S, m, d); got {got}. A single student is w1[None]")
     students = as_weights(w1.detach() if w2 is None else (w1.detach(), w2.detach()), "student")
-    count, _, d, c = students.sizes
+    count, _, _, c = students.sizes
     check_option(method, "method", METHODS)
     check_option(loss, "loss", LOSSES)
     check_option(inputs, "inputs", INPUTS)

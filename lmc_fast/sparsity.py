@@ -31,7 +31,8 @@ def neuron_strengths(w1: object, w2: Tensor | None = None) -> Tensor:
     incoming = vector_norm(weights.w1.detach().double(), dim=2)
     if weights.b1 is not None:
         incoming = torch.hypot(incoming, weights.b1.detach().double())
-    return incoming * vector_norm(weights.w2.detach().double(), dim=1)
+    outgoing: Tensor = vector_norm(weights.w2.detach().double(), dim=1)
+    return incoming * outgoing
 
 
 def alive_count(w1: object, w2: Tensor | None = None, threshold: float = 1e-3) -> Tensor:

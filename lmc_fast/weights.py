@@ -74,7 +74,8 @@ class Weights(NamedTuple):
             return (1.0 - alpha) * start + alpha * end
 
         w1, w2 = blend(self.w1, other.w1), blend(self.w2, other.w2)
-        assert w1 is not None and w2 is not None
+        assert w1 is not None
+        assert w2 is not None
         return Weights(w1, blend(self.b1, other.b1), w2, blend(self.b2, other.b2))
 
 
