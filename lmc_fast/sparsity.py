@@ -32,7 +32,8 @@ def neuron_strengths(w1: object, w2: Tensor | None = None) -> Tensor:
     if weights.b1 is not None:
         incoming = torch.hypot(incoming, weights.b1.detach().double())
     outgoing: Tensor = vector_norm(weights.w2.detach().double(), dim=1)
-    return incoming * outgoing
+    strengths: Tensor = incoming * outgoing
+    return strengths
 
 
 def alive_count(w1: object, w2: Tensor | None = None, threshold: float = 1e-3) -> Tensor:
