@@ -11,12 +11,16 @@ from .ops.path_losses import PathLosses, path_losses
 from .ops.population_loss import population_loss, population_path_losses
 from .ops.train_ensemble import EnsembleResult, train_ensemble
 from .ops.two_layer_relu import two_layer_relu
+from .sharpness import sharpness
 from .sparsity import alive_count, alive_fraction, hoyer, neuron_strengths, participation_ratio
+from .theory import Certificate, neuron_types, sample_global_minima, zero_barrier_certificate
+from .training import train
 from .weights import Weights, as_weights
 
 __all__ = [
     "Backend",
     "Barrier",
+    "Certificate",
     "Dataset",
     "EnsembleResult",
     "Matching",
@@ -35,14 +39,19 @@ __all__ = [
     "match",
     "mnist",
     "neuron_strengths",
+    "neuron_types",
     "participation_ratio",
     "path_losses",
     "population_loss",
     "population_path_losses",
+    "sample_global_minima",
     "sample_inputs",
+    "sharpness",
     "teacher",
+    "train",
     "train_ensemble",
     "two_layer_relu",
+    "zero_barrier_certificate",
 ]
 
 __version__ = _version()
