@@ -62,8 +62,9 @@ class Barrier:
         try:
             from matplotlib import pyplot
         except ImportError as error:
-            raise ImportError("plot needs matplotlib, which is not installed; "
-                              "pip install 'lmc_fast[studies]'") from error
+            raise ImportError(
+                "plot needs matplotlib, which is not installed; pip install 'lmc_fast[studies]'"
+            ) from error
         if ax is None:
             _, ax = pyplot.subplots()
         alphas = self.curve.alphas.numpy()
@@ -102,11 +103,15 @@ def barrier_height(
     """
     check_option(definition, "definition", DEFINITIONS)
     if losses.ndim != 2 or tuple(alphas.shape) != (losses.shape[1],):
-        raise ValueError("losses must be (P, A) and alphas (A,); got "
-                         f"{tuple(losses.shape)} and {tuple(alphas.shape)}")
+        raise ValueError(
+            "losses must be (P, A) and alphas (A,); got "
+            f"{tuple(losses.shape)} and {tuple(alphas.shape)}"
+        )
     if float(alphas[0]) != 0.0 or float(alphas[-1]) != 1.0:
-        raise ValueError("alphas must start at 0 and end at 1, the two networks a barrier is "
-                         f"measured against; got {float(alphas[0])} to {float(alphas[-1])}")
+        raise ValueError(
+            "alphas must start at 0 and end at 1, the two networks a barrier is "
+            f"measured against; got {float(alphas[0])} to {float(alphas[-1])}"
+        )
     alphas = alphas.to(losses)
     start, end = losses[:, :1], losses[:, -1:]
     if definition == "chord":
@@ -116,8 +121,9 @@ def barrier_height(
     if definition == "midpoint":
         middle = (alphas == 0.5).nonzero().flatten()
         if len(middle) == 0:
-            raise ValueError("alphas must contain 0.5 for definition='midpoint'; "
-                             "pass an odd number of them")
+            raise ValueError(
+                "alphas must contain 0.5 for definition='midpoint'; pass an odd number of them"
+            )
         excess, alphas = excess[:, middle[:1]], alphas[middle[:1]]
     height, index = excess.max(dim=1)
     return height, alphas[index]
@@ -173,12 +179,15 @@ def barrier(
     points = as_alphas(alphas)
     if x is None:
         if teacher is None or y is not None or loss != "mse":
-            raise ValueError("pass either samples x with their targets y, or a teacher for the "
-                             "exact population loss (loss='mse', no y)")
+            raise ValueError(
+                "pass either samples x with their targets y, or a teacher for the "
+                "exact population loss (loss='mse', no y)"
+            )
     elif teacher is not None:
         if y is not None or loss != "mse":
-            raise ValueError("with x, the targets come from y or from a teacher (loss='mse'), not "
-                             "both; drop one")
+            raise ValueError(
+                "with x, the targets come from y or from a teacher (loss='mse'), not both; drop one"
+            )
         x = check_inputs(x, a.sizes[2], a.w1.dtype, a.w1.device)
         y = as_teacher(teacher, a.sizes[2], a.sizes[3]).targets(x)
     elif y is None:

@@ -44,8 +44,10 @@ def as_alphas(alphas: int | Sequence[float] | Tensor) -> Tensor:
     if points.ndim != 1 or points.numel() == 0:
         raise ValueError(f"alphas must be 1-d and not empty; got shape {tuple(points.shape)}")
     if not bool(((points >= 0) & (points <= 1)).all()):  # NaN fails this too
-        raise ValueError("alphas must lie in [0, 1]; got values from "
-                         f"{points.min().item()} to {points.max().item()}")
+        raise ValueError(
+            "alphas must lie in [0, 1]; got values from "
+            f"{points.min().item()} to {points.max().item()}"
+        )
     if bool((points.diff() < 0).any()):
         raise ValueError("alphas must be sorted in ascending order; pass sorted(alphas)")
     return points

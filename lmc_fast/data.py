@@ -62,8 +62,9 @@ def teacher(
     check_float_dtype(torch.empty(0, dtype=dtype), "dtype")
     _check_sizes(d=d, M=M)
     if kind == "orthonormal" and d < M:
-        raise ValueError(f"M must be at most d = {d} for orthonormal vectors; got {M}. "
-                         "Use kind='random'")
+        raise ValueError(
+            f"M must be at most d = {d} for orthonormal vectors; got {M}. Use kind='random'"
+        )
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(M, d, generator=generator, dtype=torch.float64)
     if kind == "orthonormal":
@@ -99,9 +100,7 @@ def sample_inputs(
     return x.to(dtype)
 
 
-def digits(
-    seed: int = 0, test_share: float = 0.2, dtype: torch.dtype = torch.float32
-) -> Dataset:
+def digits(seed: int = 0, test_share: float = 0.2, dtype: torch.dtype = torch.float32) -> Dataset:
     """scikit-learn's 1,797 handwritten 8x8 digits, d = 64, ten classes.
 
     Parameters
@@ -123,14 +122,16 @@ def digits(
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the digits data come with scikit-learn, which is not installed; "
-                          "pip install 'lmc_fast[studies]'") from error
+        raise ImportError(
+            "the digits data come with scikit-learn, which is not installed; "
+            "pip install 'lmc_fast[studies]'"
+        ) from error
     bunch = load_digits()
     x = torch.from_numpy(bunch.data).to(dtype) / 16
     y = torch.from_numpy(bunch.target).long()
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     train = order[: len(x) - round(test_share * len(x))]
-    test = order[len(train):]
+    test = order[len(train) :]
     return Dataset(x[train], y[train], x[test], y[test], "digits")
 
 
@@ -166,9 +167,11 @@ def mnist(
     x_train, y_train = _images_and_labels(files, "train", dtype)
     x_test, y_test = _images_and_labels(files, "t10k", dtype)
     if x_train.shape[1] != x_test.shape[1]:
-        raise ValueError(f"MNIST training and test images must have one size; got d = "
-                         f"{x_train.shape[1]} and {x_test.shape[1]} from "
-                         f"{files['train-images-idx3-ubyte'].parent}")
+        raise ValueError(
+            f"MNIST training and test images must have one size; got d = "
+            f"{x_train.shape[1]} and {x_test.shape[1]} from "
+            f"{files['train-images-idx3-ubyte'].parent}"
+        )
     if n_train is not None:
         if not 1 <= n_train <= len(x_train):
             raise ValueError(f"n_train must be in 1..{len(x_train)}; got {n_train}")
@@ -183,8 +186,10 @@ def _images_and_labels(
     label_file = files[f"{split}-labels-idx1-ubyte"]
     images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
     if len(images) != len(labels) or len(images) == 0:
-        raise ValueError(f"{image_file} and {label_file} must hold as many images as labels, and "
-                         f"at least one; got {len(images)} and {len(labels)}")
+        raise ValueError(
+            f"{image_file} and {label_file} must hold as many images as labels, and "
+            f"at least one; got {len(images)} and {len(labels)}"
+        )
     if int(labels.max()) > 9:
         raise ValueError(f"{label_file} must hold labels 0 to 9; got {int(labels.max())}")
     x = torch.from_numpy(images).reshape(len(images), -1).to(dtype) / 255

@@ -114,11 +114,22 @@ def ensemble_problem(
         raise ValueError(f"radius must be finite and above 0; got {radius!r}")
     checked_teacher, x, y = _objective(method, loss, students.w1, c, teacher, x, y)
     return EnsembleProblem(
-        w1=students.w1, w2=students.w2, method=method, lr=_learning_rates(lr, count), steps=steps,
-        teacher=checked_teacher, x=x, y=y,
+        w1=students.w1,
+        w2=students.w2,
+        method=method,
+        lr=_learning_rates(lr, count),
+        steps=steps,
+        teacher=checked_teacher,
+        x=x,
+        y=y,
         batch_size=_batch_size(method, batch_size, None if x is None else len(x)),
-        loss=loss, train_w2=train_w2, seeds=_seeds(seeds, count), tol=float(tol),
-        record_every=record_every, inputs=inputs, radius=float(radius),
+        loss=loss,
+        train_w2=train_w2,
+        seeds=_seeds(seeds, count),
+        tol=float(tol),
+        record_every=record_every,
+        inputs=inputs,
+        radius=float(radius),
     )
 
 
@@ -130,11 +141,14 @@ def _objective(
     if method == "population_gd" and (x is not None or y is not None):
         raise ValueError("population_gd takes no samples: drop x and y, or choose method='gd'")
     if method == "gd" and x is None:
-        raise ValueError("gd needs the samples x (n, d) and y, or a teacher instead of y; for no "
-                         "samples choose method='population_gd'")
+        raise ValueError(
+            "gd needs the samples x (n, d) and y, or a teacher instead of y; for no "
+            "samples choose method='population_gd'"
+        )
     if y is not None and (x is None or teacher is not None):
-        raise ValueError("y goes with x and without a teacher (the teacher gives the targets); "
-                         "drop one of them")
+        raise ValueError(
+            "y goes with x and without a teacher (the teacher gives the targets); drop one of them"
+        )
     if x is None:
         if teacher is None:
             raise ValueError(f"{method} without x needs a teacher; got none")
@@ -166,10 +180,15 @@ def _batch_size(method: str, batch_size: int | None, n: int | None) -> int:
             raise ValueError(f"batch_size is for method='sgd'; got {batch_size!r} with {method!r}")
         return 0
     most = "" if n is None else f" and at most n = {n}"
-    if (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
-            or (n is not None and batch_size > n)):
-        raise ValueError(f"batch_size must be an integer of at least 1{most} for sgd; "
-                         f"got {batch_size!r}")
+    if (
+        not isinstance(batch_size, int)
+        or isinstance(batch_size, bool)
+        or batch_size < 1
+        or (n is not None and batch_size > n)
+    ):
+        raise ValueError(
+            f"batch_size must be an integer of at least 1{most} for sgd; got {batch_size!r}"
+        )
     return batch_size
 
 
@@ -178,8 +197,9 @@ def _seeds(seeds: Sequence[int] | Tensor | None, count: int) -> Tensor:
     if values.is_floating_point() or values.dtype == torch.bool:
         raise TypeError(f"seeds must be integers; got {values.dtype}")
     if tuple(values.shape) != (count,):
-        raise ValueError(f"seeds must be (S,) = ({count},), one per student; "
-                         f"got {tuple(values.shape)}")
+        raise ValueError(
+            f"seeds must be (S,) = ({count},), one per student; got {tuple(values.shape)}"
+        )
     if bool((values < 0).any()):
         raise ValueError(f"seeds must be at least 0; got {int(values.min())}")
     return values.to(torch.int64).cpu()

@@ -19,14 +19,17 @@ def check_inputs(x: object, d: int, dtype: torch.dtype, device: torch.device) ->
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch tensor (n, d); got {type(x).__name__}")
     if x.ndim != 2 or x.shape[1] != d or x.shape[0] == 0:
-        raise ValueError(f"x must be (n, d) = (*, {d}) with n >= 1 to match w1; "
-                         f"got {tuple(x.shape)}")
+        raise ValueError(
+            f"x must be (n, d) = (*, {d}) with n >= 1 to match w1; got {tuple(x.shape)}"
+        )
     if x.dtype != dtype:
-        raise TypeError(f"x must have the dtype of w1, {dtype}; got {x.dtype}. "
-                        "Convert it with x.to(dtype)")
+        raise TypeError(
+            f"x must have the dtype of w1, {dtype}; got {x.dtype}. Convert it with x.to(dtype)"
+        )
     if x.device != device:
-        raise ValueError(f"x must be on the device of w1, {device}; got {x.device}. "
-                         "Move it with x.to(device)")
+        raise ValueError(
+            f"x must be on the device of w1, {device}; got {x.device}. Move it with x.to(device)"
+        )
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x must be finite; it holds NaN or infinity")
     return x
@@ -40,27 +43,33 @@ def check_targets(
     if not isinstance(y, Tensor):
         raise TypeError(f"y must be a torch tensor; got {type(y).__name__}")
     if y.device != device:
-        raise ValueError(f"y must be on the device of x, {device}; got {y.device}. "
-                         "Move it with y.to(device)")
+        raise ValueError(
+            f"y must be on the device of x, {device}; got {y.device}. Move it with y.to(device)"
+        )
     if loss == "cross_entropy":
         if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-            raise TypeError(f"y must hold int64 class labels for cross_entropy; got {y.dtype}. "
-                            "Convert it with y.long()")
+            raise TypeError(
+                f"y must hold int64 class labels for cross_entropy; got {y.dtype}. "
+                "Convert it with y.long()"
+            )
         if tuple(y.shape) != (n,):
-            raise ValueError(f"y must be (n,) = ({n},) labels for cross_entropy; "
-                             f"got {tuple(y.shape)}")
+            raise ValueError(
+                f"y must be (n,) = ({n},) labels for cross_entropy; got {tuple(y.shape)}"
+            )
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= c:
-            raise ValueError(f"y must hold labels in 0..{c - 1}, one per output; "
-                             f"got {low} to {high}")
+            raise ValueError(
+                f"y must hold labels in 0..{c - 1}, one per output; got {low} to {high}"
+            )
         return y.long()
     if tuple(y.shape) == (n,) and c == 1:
         y = y[:, None]
     if tuple(y.shape) != (n, c):
         raise ValueError(f"y must be (n, c) = ({n}, {c}) for mse; got {tuple(y.shape)}")
     if y.dtype != dtype:
-        raise TypeError(f"y must have the dtype of w1, {dtype}; got {y.dtype}. "
-                        "Convert it with y.to(dtype)")
+        raise TypeError(
+            f"y must have the dtype of w1, {dtype}; got {y.dtype}. Convert it with y.to(dtype)"
+        )
     if not bool(torch.isfinite(y).all()):
         raise ValueError("y must be finite; it holds NaN or infinity")
     return y

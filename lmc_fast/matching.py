@@ -96,8 +96,10 @@ def match(
     check_same_architecture(a, b)
     pairs, m, d, _ = a.sizes
     if (x is not None) != (cost == "activations"):
-        raise ValueError("x (n, d) goes with cost='activations' and only with it; got "
-                         f"cost={cost!r} {'without' if x is None else 'with'} x")
+        raise ValueError(
+            "x (n, d) goes with cost='activations' and only with it; got "
+            f"cost={cost!r} {'without' if x is None else 'with'} x"
+        )
     if x is not None:
         x = check_inputs(x, d, a.w1.dtype, a.w1.device)
     started = time.perf_counter()
@@ -120,9 +122,7 @@ def match(
     return Matching(perm, costs, time.perf_counter() - started, cost)
 
 
-def _cost_matrix(
-    a: Weights, b: Weights, cost: str, x: Tensor | None
-) -> Callable[[int], Tensor]:
+def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callable[[int], Tensor]:
     """The function p -> (m, m) float64 cost matrix of pair p (one at a time: they can be big)."""
     if cost == "weights":
         return lambda p: _weights_cost(a, b, p)
@@ -132,8 +132,10 @@ def _cost_matrix(
     for name, weights in (("a", a), ("b", b)):
         for bias in (weights.b1, weights.b2):
             if bias is not None and bool((bias != 0).any()):
-                raise ValueError(f"{name} must have no biases for cost='gap', whose closed form "
-                                 "has none; use cost='weights', or 'activations' with inputs x")
+                raise ValueError(
+                    f"{name} must have no biases for cost='gap', whose closed form "
+                    "has none; use cost='weights', or 'activations' with inputs x"
+                )
     plain = a.w2.shape[1] == 1 and bool((a.w2 == 1).all() and (b.w2 == 1).all())
     if plain:
         return lambda p: gap_cost(a.w1[p], b.w1[p])
@@ -176,9 +178,12 @@ def deficit_cost(u: Tensor, a: Tensor, v: Tensor, b: Tensor) -> Tensor:
         return product * _shape(ratio) / (2 * math.pi)
 
     mean_square = (
-        aa * norm_u.square() / 8 + bb * norm_v.square() / 8 + ab * kernel(norm_u, norm_v, inner) / 2
+        aa * norm_u.square() / 8
+        + bb * norm_v.square() / 8
+        + ab * kernel(norm_u, norm_v, inner) / 2
         + ee * norm_s.square() / 2
-        - ae * kernel(norm_u, norm_s, us) - be * kernel(norm_v, norm_s, vs)
+        - ae * kernel(norm_u, norm_s, us)
+        - be * kernel(norm_v, norm_s, vs)
     )
     return mean_square.clamp_min(0).sqrt()
 

@@ -84,13 +84,16 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise ValueError(f"{wanted}; its gzip stream is damaged ({error}). {remedy}") from error
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise ValueError(f"{wanted}; its first bytes are {content[:4].hex(' ') or 'missing'}. "
-                         f"{remedy}")
+        raise ValueError(
+            f"{wanted}; its first bytes are {content[:4].hex(' ') or 'missing'}. {remedy}"
+        )
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     size = int(np.prod(shape, dtype=object))
     if len(content) != header + size:
-        raise ValueError(f"{wanted}; its header announces {size} bytes of shape {shape}, but "
-                         f"{len(content) - header} follow. {remedy}")
+        raise ValueError(
+            f"{wanted}; its header announces {size} bytes of shape {shape}, but "
+            f"{len(content) - header} follow. {remedy}"
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 

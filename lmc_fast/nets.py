@@ -100,8 +100,9 @@ class TwoLayerReLU(nn.Module):
             if bias:
                 # A layer without a bias computes what it does with a bias of zero.
                 for layer, stack in ((net.hidden, weights.b1), (net.output, weights.b2)):
-                    layer.bias.copy_(torch.zeros_like(layer.bias) if stack is None
-                                     else stack[index])
+                    layer.bias.copy_(
+                        torch.zeros_like(layer.bias) if stack is None else stack[index]
+                    )
         return net
 
     def permuted(self, perm: Tensor) -> "TwoLayerReLU":

@@ -60,11 +60,11 @@ def sharpness(
     weights = as_weights(w1 if w2 is None else (w1, w2), "student")
     w1, w2 = weights.w1.detach().double(), weights.w2.detach().double()
     students, m, d, _ = weights.sizes
-    norms = torch.linalg.vector_norm(w1, dim=2, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(w1, dim=2, keepdim=True)
     alive = norms > 0
     smallest = torch.where(alive, norms, torch.inf).amin(1, keepdim=True)
-    step = torch.minimum(_STEP * norms.amax(1, keepdim=True), _STEP_PER_NEURON * smallest)
-    step = torch.where(alive.any(1, keepdim=True), step, 1.0)
+    longest = torch.minimum(_STEP * norms.amax(1, keepdim=True), _STEP_PER_NEURON * smallest)
+    step: Tensor = torch.where(alive.any(1, keepdim=True), longest, 1.0)
 
     def gradient(at: Tensor) -> Tensor:
         at = at.requires_grad_()

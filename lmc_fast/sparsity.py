@@ -42,8 +42,9 @@ def alive_count(w1: object, w2: Tensor | None = None, threshold: float = 1e-3) -
     Parameters as for :func:`neuron_strengths`; a network of zeros has no alive neuron.
     """
     if not 0 <= threshold < 1:
-        raise ValueError(f"threshold must lie in [0, 1), relative to the strongest neuron; "
-                         f"got {threshold}")
+        raise ValueError(
+            f"threshold must lie in [0, 1), relative to the strongest neuron; got {threshold}"
+        )
     strengths = neuron_strengths(w1, w2)
     return (strengths > threshold * strengths.amax(1, keepdim=True)).sum(1)
 

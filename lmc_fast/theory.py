@@ -138,8 +138,9 @@ def zero_barrier_certificate(
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
     for name, weights in (("a", a), ("b", b)):
-        biased = any(bias is not None and bool((bias != 0).any())
-                     for bias in (weights.b1, weights.b2))
+        biased = any(
+            bias is not None and bool((bias != 0).any()) for bias in (weights.b1, weights.b2)
+        )
         if biased or bool((weights.w2 != 1).any()):
             raise ValueError(f"{name} must have w2 = 1 and no biases for the certificate")
     pairs, m, _, _ = a.sizes
@@ -151,8 +152,10 @@ def zero_barrier_certificate(
     for p in range(pairs):
         perm[p] = _pair_up(types_a[p].tolist(), types_b[p].tolist(), len(v1))
         if minima[p]:
-            counts = [torch.bincount(types[p][types[p] >= 0], minlength=len(v1))
-                      for types in (types_a, types_b)]
+            counts = [
+                torch.bincount(types[p][types[p] >= 0], minlength=len(v1))
+                for types in (types_a, types_b)
+            ]
             needed[p] = torch.maximum(*counts).sum()
     return Certificate(minima & (needed <= m), perm, needed)
 
@@ -164,7 +167,8 @@ def _is_minimum(w1: Tensor, types: Tensor, v1: Tensor, tol: float) -> Tensor:
     sums = member.double().mT @ w1
     reach = tol * w1.shape[1] * torch.linalg.vector_norm(v1, dim=1).max()
     missed: Tensor = torch.linalg.vector_norm(sums - v1, dim=2)
-    return (missed <= reach).all(1) & (types.cpu() != NO_TYPE).all(1)
+    minimum: Tensor = (missed <= reach).all(1) & (types.cpu() != NO_TYPE).all(1)
+    return minimum
 
 
 def _pair_up(types_a: list[int], types_b: list[int], M: int) -> Tensor:

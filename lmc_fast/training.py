@@ -74,8 +74,10 @@ def train(
         value = mean_loss(model(x[chosen]), y[chosen], loss)
         losses.append(float(value.detach()))
         if not torch.isfinite(value):
-            raise FloatingPointError(f"the loss became {losses[-1]} at step {step}: training "
-                                     "diverged; use a smaller learning rate")
+            raise FloatingPointError(
+                f"the loss became {losses[-1]} at step {step}: training "
+                "diverged; use a smaller learning rate"
+            )
         optimizer.zero_grad()
         torch.autograd.backward(value)
         optimizer.step()

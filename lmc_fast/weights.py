@@ -97,8 +97,9 @@ def as_permutation(perm: Tensor, pairs: int, m: int) -> Tensor:
     if perm.is_floating_point() or perm.is_complex() or perm.dtype == torch.bool:
         raise TypeError(f"perm must hold integers (int64); got {perm.dtype}")
     if tuple(perm.shape) not in ((m,), (pairs, m)):
-        raise ValueError(f"perm must be (m,) = ({m},) or (P, m) = ({pairs}, {m}); "
-                         f"got {tuple(perm.shape)}")
+        raise ValueError(
+            f"perm must be (m,) = ({m},) or (P, m) = ({pairs}, {m}); got {tuple(perm.shape)}"
+        )
     perm = perm.to(torch.int64)
     in_order = torch.arange(m, device=perm.device).expand(perm.shape)
     if not torch.equal(perm.sort(dim=-1).values, in_order):
@@ -134,8 +135,9 @@ def as_weights(network: object, name: str = "network") -> Weights:
     w1, b1, w2, b2 = _arrays(network, name)
     w1 = _float_tensor(w1, f"{name}.w1")
     if w1.ndim not in (2, 3) or w1.numel() == 0:
-        raise ValueError(f"{name}.w1 must be (m, d) or (P, m, d) with no size of 0; "
-                         f"got {tuple(w1.shape)}")
+        raise ValueError(
+            f"{name}.w1 must be (m, d) or (P, m, d) with no size of 0; got {tuple(w1.shape)}"
+        )
     w1 = w1 if w1.ndim == 3 else w1[None]
     pairs, m, _ = w1.shape
     w2 = w1.new_ones((1, m)) if w2 is None else _float_tensor(w2, f"{name}.w2")
@@ -149,14 +151,19 @@ def as_weights(network: object, name: str = "network") -> Weights:
         if array is None:
             continue
         if array.dtype != w1.dtype:
-            raise TypeError(f"{name}.{part} must have the dtype of w1, {w1.dtype}; got "
-                            f"{array.dtype}. Convert one with .to(dtype)")
+            raise TypeError(
+                f"{name}.{part} must have the dtype of w1, {w1.dtype}; got "
+                f"{array.dtype}. Convert one with .to(dtype)"
+            )
         if array.device != w1.device:
-            raise ValueError(f"{name}.{part} must be on the device of w1, {w1.device}; got "
-                             f"{array.device}. Move one with .to(device)")
+            raise ValueError(
+                f"{name}.{part} must be on the device of w1, {w1.device}; got "
+                f"{array.device}. Move one with .to(device)"
+            )
         if not bool(torch.isfinite(array).all()):
-            raise ValueError(f"{name}.{part} must be finite; it holds NaN or infinity "
-                             "(a diverged network?)")
+            raise ValueError(
+                f"{name}.{part} must be finite; it holds NaN or infinity (a diverged network?)"
+            )
     return Weights(w1, b1, w2, b2)
 
 
@@ -180,8 +187,10 @@ def as_teacher(teacher: object, d: int, c: int | None = None, name: str = "teach
     for part in ("b1", "b2"):
         bias = getattr(weights, part)
         if bias is not None and bool((bias != 0).any()):
-            raise ValueError(f"{name} must have no biases (the closed form has none); got non-zero "
-                             f"{part}. Build it with bias=False")
+            raise ValueError(
+                f"{name} must have no biases (the closed form has none); got non-zero "
+                f"{part}. Build it with bias=False"
+            )
     if teacher_d != d:
         raise ValueError(f"{name} must take inputs of dimension d = {d}; got {teacher_d}")
     if c is not None and teacher_c != c:
@@ -195,27 +204,37 @@ def check_same_architecture(a: Weights, b: Weights) -> None:
         "Pmdc", ("pairs", "width", "input dimension", "outputs"), a.sizes, b.sizes, strict=True
     ):
         if size_a != size_b:
-            raise ValueError(f"a and b must have the same {meaning} {letter}; got {size_a} and "
-                             f"{size_b}. Only networks of one shape have a segment between them")
+            raise ValueError(
+                f"a and b must have the same {meaning} {letter}; got {size_a} and "
+                f"{size_b}. Only networks of one shape have a segment between them"
+            )
     if a.w1.dtype != b.w1.dtype:
-        raise TypeError(f"a and b must have the same dtype; got {a.w1.dtype} and {b.w1.dtype}. "
-                        "Convert one with .to(dtype)")
+        raise TypeError(
+            f"a and b must have the same dtype; got {a.w1.dtype} and {b.w1.dtype}. "
+            "Convert one with .to(dtype)"
+        )
     if a.w1.device != b.w1.device:
-        raise ValueError(f"a and b must be on the same device; got {a.w1.device} and "
-                         f"{b.w1.device}. Move one with .to(device)")
+        raise ValueError(
+            f"a and b must be on the same device; got {a.w1.device} and "
+            f"{b.w1.device}. Move one with .to(device)"
+        )
 
 
 def check_float_dtype(tensor: Tensor, name: str) -> None:
     """Raise TypeError unless ``tensor`` is float32 or float64."""
     if tensor.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"{name} must be float32 or float64; got {tensor.dtype}. "
-                        f"Convert it with {name}.float() or {name}.double()")
+        raise TypeError(
+            f"{name} must be float32 or float64; got {tensor.dtype}. "
+            f"Convert it with {name}.float() or {name}.double()"
+        )
 
 
 def _float_tensor(array: object, name: str) -> Tensor:
     if not isinstance(array, Tensor):
-        raise TypeError(f"{name} must be a torch tensor; got {type(array).__name__}. "
-                        "Convert it with torch.as_tensor")
+        raise TypeError(
+            f"{name} must be a torch tensor; got {type(array).__name__}. "
+            "Convert it with torch.as_tensor"
+        )
     check_float_dtype(array, name)
     return array
 
@@ -236,8 +255,10 @@ def _stacked(
     if array.ndim == len(shape) + 1 and array.shape[0] == pairs and fits(array.shape[1:]):
         return array
     wanted = ", ".join("*" if want is None else str(want) for want in shape)
-    raise ValueError(f"{name} must be {letters} = ({wanted}), or stacked with P = {pairs} in "
-                     f"front, to match w1; got {tuple(array.shape)}")
+    raise ValueError(
+        f"{name} must be {letters} = ({wanted}), or stacked with P = {pairs} in "
+        f"front, to match w1; got {tuple(array.shape)}"
+    )
 
 
 def _arrays(network: object, name: str) -> tuple[Any, Any, Any, Any]:
@@ -252,9 +273,11 @@ def _arrays(network: object, name: str) -> tuple[Any, Any, Any, Any]:
         return network[0], None, network[1], None
     if isinstance(network, (tuple, list)) and len(network) == 4:
         return network[0], network[1], network[2], network[3]
-    raise TypeError(f"{name} must be a TwoLayerReLU, nn.Sequential(Linear, ReLU, Linear), a "
-                    "state_dict, a tensor w1, or a tuple (w1, w2) or (w1, b1, w2, b2); got "
-                    f"{type(network).__name__}")
+    raise TypeError(
+        f"{name} must be a TwoLayerReLU, nn.Sequential(Linear, ReLU, Linear), a "
+        "state_dict, a tensor w1, or a tuple (w1, w2) or (w1, b1, w2, b2); got "
+        f"{type(network).__name__}"
+    )
 
 
 def _module_arrays(module: nn.Module, name: str) -> tuple[Any, Any, Any, Any]:
@@ -264,14 +287,17 @@ def _module_arrays(module: nn.Module, name: str) -> tuple[Any, Any, Any, Any]:
         kinds = tuple(type(layer) for layer in module)
         if kinds != (nn.Linear, nn.ReLU, nn.Linear):
             got = ", ".join(kind.__name__ for kind in kinds)
-            raise TypeError(f"{name} must be nn.Sequential(Linear, ReLU, Linear); got "
-                            f"nn.Sequential({got})")
+            raise TypeError(
+                f"{name} must be nn.Sequential(Linear, ReLU, Linear); got nn.Sequential({got})"
+            )
         hidden, output = module[0], module[2]
     else:
         hidden, output = getattr(module, "hidden", None), getattr(module, "output", None)
     if not (isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear)):
-        raise TypeError(f"{name} must be a TwoLayerReLU or nn.Sequential(Linear, ReLU, Linear); "
-                        f"got {type(module).__name__}")
+        raise TypeError(
+            f"{name} must be a TwoLayerReLU or nn.Sequential(Linear, ReLU, Linear); "
+            f"got {type(module).__name__}"
+        )
     arrays = (hidden.weight, hidden.bias, output.weight, output.bias)
     w1, b1, w2, b2 = (None if array is None else array.detach() for array in arrays)
     return w1, b1, w2, b2
@@ -282,8 +308,10 @@ def _state_arrays(state: Mapping[Any, Any], name: str) -> tuple[Any, Any, Any, A
         if keys[0] in state and keys[2] in state:
             extra = sorted(str(key) for key in state if key not in keys)
             if extra:
-                raise ValueError(f"{name} must hold one two-layer network; it also has the keys "
-                                 + ", ".join(extra))
+                raise ValueError(
+                    f"{name} must hold one two-layer network; it also has the keys "
+                    + ", ".join(extra)
+                )
             w1, b1, w2, b2 = (state.get(key) for key in keys)
             return w1, b1, w2, b2
     wanted = " or ".join(f"{keys[0]} and {keys[2]}" for keys in _STATE_KEYS)

@@ -148,8 +148,10 @@ def population_path_losses(
     check_same_architecture(a, b)
     for name, weights in (("a", a), ("b", b)):
         if weights.b1 is not None or weights.b2 is not None:
-            raise ValueError(f"{name} must have no biases for the closed form; pass samples x and "
-                             "y instead of a teacher, or build it with bias=False")
+            raise ValueError(
+                f"{name} must have no biases for the closed form; pass samples x and "
+                "y instead of a teacher, or build it with bias=False"
+            )
     points = as_alphas(alphas)
     losses = []
     for alpha in points.tolist():

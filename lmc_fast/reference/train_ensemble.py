@@ -146,4 +146,4 @@ class _Run:
                 self._orders[epoch] = torch.from_numpy(shuffle(self.seed, n, epoch))
         self._orders = {e: order for e, order in self._orders.items() if e >= first}
         visited = torch.cat([self._orders[epoch] for epoch in range(first, last + 1)])
-        return visited[start - first * n:][:size]
+        return visited[start - first * n :][:size]
