@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// The op's three kernels, and their table for the target the including file is compiled for. A
+// student of at most kWholeStudent neurons is one task; a wider one is evaluated alone, its blocks
+// of neurons being the tasks. Either way each block does the same arithmetic and the blocks' shares
+// are added in order.
+#pragma once
+
+#include "population_loss/population_loss.h"
+#include "population_loss/student-inl.h"
+
+namespace lmc::LMC_TARGET {
+
+inline constexpr int64_t kWholeStudent = 512;
+
+inline NetworkSizes student_sizes(const population_loss::Sizes& z) { return {z.m, z.d, z.c}; }
+inline NetworkSizes teacher_sizes(const population_loss::Sizes& z) { return {z.M, z.d, z.c}; }
+
+// One wide student, on all threads.
+class WideStudent {
+ public:
+  LMC_INLINE WideStudent(const NetworkSizes& z, int threads)
+      : z_(z),
+        threads_(threads),
+        memory_(z.doubles()),
+        block_memory_(threads * PopulationBlock::doubles(z)),
+        shares_(neuron_blocks(z)) {}
+
+  LMC_INLINE double evaluate(const PopulationTeacher& teacher, const double* w1, const double* w2,
+                             const PopulationGradient& gradient) {
+    PreparedNetwork student(z_, memory_.data());
+    const int64_t blocks = neuron_blocks(z_);
+    for_each_task(blocks, threads_, [&](int64_t b, int) {
+      student.prepare(b * kNeuronBlock, smaller((b + 1) * kNeuronBlock, student.padded), w1, w2);
+    });
+    for_each_task(blocks, threads_, [&](int64_t b, int worker) {
+      PopulationBlock block(student, &block_memory_[worker * PopulationBlock::doubles(z_)]);
+      shares_[b] = block.evaluate(b, teacher.network(), teacher.scale(), gradient);
+    });
+    double shares = 0;
+    for (int64_t b = 0; b < blocks; ++b) shares += shares_[b];
+    return teacher.loss(shares);
+  }
+
+ private:
+  const NetworkSizes z_;
+  const int threads_;
+  AlignedBuffer<double> memory_, block_memory_, shares_;
+};
+
+inline void population_loss_kernel(const population_loss::Loss& p, int threads) {
+  const NetworkSizes z = student_sizes(p.sizes);
+  const PopulationTeacher teacher(teacher_sizes(p.sizes), p.v1, p.v2, p.scale);
+  const int64_t w1_size = z.m * z.d, w2_size = z.c * z.m;
+  const auto gradient = [&](int64_t s) {
+    return PopulationGradient{p.dw1 ? p.dw1 + s * w1_size : nullptr,
+                              p.dw2 ? p.dw2 + s * w2_size : nullptr};
+  };
+  if (z.m > kWholeStudent) {
+    WideStudent student(z, threads);
+    for (int64_t s = 0; s < p.S; ++s)
+      p.loss[s] = student.evaluate(teacher, p.w1 + s * w1_size, p.w2 + s * w2_size, gradient(s));
+    return;
+  }
+  const int64_t scratch = population_scratch(z);
+  AlignedBuffer<double> memory(threads * scratch);
+  for_each_task(p.S, threads, [&](int64_t s, int worker) {
+    p.loss[s] = population_value_and_gradient(teacher, z, p.w1 + s * w1_size, p.w2 + s * w2_size,
+                                              &memory[worker * scratch], gradient(s));
+  });
+}
+
+LMC_INLINE void interpolate(int64_t n, const double* a, const double* b, double alpha,
+                            double* out) {
+  if (alpha < 0.5)
+    for (int64_t e = 0; e < n; ++e) out[e] = a[e] + alpha * (b[e] - a[e]);
+  else
+    for (int64_t e = 0; e < n; ++e) out[e] = b[e] - (1 - alpha) * (b[e] - a[e]);
+}
+
+inline void population_path_losses_kernel(const population_loss::PathLosses& p, int threads) {
+  const NetworkSizes z = student_sizes(p.sizes);
+  const PopulationTeacher teacher(teacher_sizes(p.sizes), p.v1, p.v2, p.scale);
+  const int64_t w1_size = z.m * z.d, w2_size = z.c * z.m, weights = w1_size + w2_size;
+  const auto point = [&](int64_t task, double* theta) {
+    const int64_t pair = task / p.A;
+    const double alpha = p.alphas[task % p.A];
+    interpolate(w1_size, p.a1 + pair * w1_size, p.b1 + pair * w1_size, alpha, theta);
+    interpolate(w2_size, p.a2 + pair * w2_size, p.b2 + pair * w2_size, alpha, theta + w1_size);
+  };
+  if (z.m > kWholeStudent) {
+    WideStudent student(z, threads);
+    AlignedBuffer<double> theta(weights);
+    for (int64_t task = 0; task < p.P * p.A; ++task) {
+      point(task, theta.data());
+      p.losses[task] = student.evaluate(teacher, theta.data(), theta.data() + w1_size, {});
+    }
+    return;
+  }
+  const int64_t scratch = weights + population_scratch(z);
+  AlignedBuffer<double> memory(threads * scratch);
+  for_each_task(p.P * p.A, threads, [&](int64_t task, int worker) {
+    double* theta = &memory[worker * scratch];
+    point(task, theta);
+    p.losses[task] =
+        population_value_and_gradient(teacher, z, theta, theta + w1_size, theta + weights, {});
+  });
+}
+
+// A task owns one pair and adds its points' gradients in the order of alphas: da += (1 - alpha) g
+// dL/dtheta and db += alpha g dL/dtheta.
+inline void population_path_backward_kernel(const population_loss::PathBackward& back,
+                                            int threads) {
+  const population_loss::PathLosses& p = back.path;
+  const NetworkSizes z = student_sizes(p.sizes);
+  const PopulationTeacher teacher(teacher_sizes(p.sizes), p.v1, p.v2, p.scale);
+  const int64_t w1_size = z.m * z.d, w2_size = z.c * z.m, weights = w1_size + w2_size;
+  const bool wide = z.m > kWholeStudent;
+  WideStudent wide_student(wide ? z : NetworkSizes{0, z.d, z.c}, threads);
+  const int64_t scratch = 2 * weights + (wide ? 0 : population_scratch(z));
+  AlignedBuffer<double> memory((wide ? 1 : threads) * scratch);
+
+  for_each_task(p.P, wide ? 1 : threads, [&](int64_t pair, int worker) {
+    double* theta = &memory[worker * scratch];
+    double* gradient = theta + weights;
+    double *da1 = back.da1 + pair * w1_size, *db1 = back.db1 + pair * w1_size;
+    double *da2 = back.da2 + pair * w2_size, *db2 = back.db2 + pair * w2_size;
+    const size_t w1_bytes = static_cast<size_t>(w1_size) * sizeof(double);
+    const size_t w2_bytes = static_cast<size_t>(w2_size) * sizeof(double);
+    memset(da1, 0, w1_bytes);
+    memset(db1, 0, w1_bytes);
+    memset(da2, 0, w2_bytes);
+    memset(db2, 0, w2_bytes);
+    for (int64_t i = 0; i < p.A; ++i) {
+      const double alpha = p.alphas[i], g = back.dlosses[pair * p.A + i];
+      interpolate(w1_size, p.a1 + pair * w1_size, p.b1 + pair * w1_size, alpha, theta);
+      interpolate(w2_size, p.a2 + pair * w2_size, p.b2 + pair * w2_size, alpha, theta + w1_size);
+      const PopulationGradient to{gradient, gradient + w1_size};
+      if (wide)
+        wide_student.evaluate(teacher, theta, theta + w1_size, to);
+      else
+        population_value_and_gradient(teacher, z, theta, theta + w1_size, theta + 2 * weights, to);
+      const double to_a = (1 - alpha) * g, to_b = alpha * g;
+      for (int64_t e = 0; e < w1_size; ++e) {
+        da1[e] += to_a * to.w1[e];
+        db1[e] += to_b * to.w1[e];
+      }
+      for (int64_t e = 0; e < w2_size; ++e) {
+        da2[e] += to_a * to.w2[e];
+        db2[e] += to_b * to.w2[e];
+      }
+    }
+  });
+}
+
+}  // namespace lmc::LMC_TARGET
+
+namespace lmc::population_loss::LMC_TARGET {
+
+extern const Kernels kernels{lmc::LMC_TARGET::population_loss_kernel,
+                             lmc::LMC_TARGET::population_path_losses_kernel,
+                             lmc::LMC_TARGET::population_path_backward_kernel};
+
+}  // namespace lmc::population_loss::LMC_TARGET

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+#include "population_loss/population_loss-inl.h"
