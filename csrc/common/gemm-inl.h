@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The micro-kernels under every dense product here. A tile of sums stays in registers while K terms
-// are added to it, in the order k = 0, 1, 2, ...: R rows, each a scalar broadcast, times V vectors.
+// The micro-kernels under every dense product here. A tile of sums stays in registers while terms
+// are added to it in order: R rows, each a scalar broadcast, times V vectors.
 // "Rows" and "lanes" are whatever the caller lays out so: samples and neurons in the forward product,
 // input dimensions and neurons in the weight gradient.
 #pragma once
@@ -38,41 +38,62 @@ struct Tile {
   }
   // sum[r][:] += sum over k of a[k][r] * b[k][:], with a (K,R) and b (K, V lanes), both contiguous.
   LMC_INLINE void add_product(int64_t K, const T* __restrict a, const T* __restrict b) {
-    Tile t = *this;
-    for (int64_t k = 0; k < K; ++k) {
-      Vec<T> lanes[V];
+    in_runs(K, [&](Tile& t, int64_t from, int64_t to) {
+      for (int64_t k = from; k < to; ++k) {
+        Vec<T> lanes[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) lanes[v] = load(b + v * kLanes<T>);
+        for (int v = 0; v < V; ++v) lanes[v] = load(b + (k * V + v) * kLanes<T>);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const Vec<T> row = broadcast(a[r]);
+        for (int r = 0; r < R; ++r) {
+          const Vec<T> row = broadcast(a[k * R + r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) t.sum[r][v] += row * lanes[v];
+          for (int v = 0; v < V; ++v) t.sum[r][v] += row * lanes[v];
+        }
       }
-      a += R;
-      b += V * kLanes<T>;
-    }
-    *this = t;
+    });
   }
   // The same with b[k][:] = 0 or 1, read from bits: lane l of vector v is bit first_bit + v lanes + l of
   // words[k].
   LMC_INLINE void add_masked(int64_t K, const T* __restrict a, const uint64_t* __restrict words,
                              int first_bit) {
-    Tile t = *this;
-    for (int64_t k = 0; k < K; ++k) {
-      const uint64_t word = words[k] >> first_bit;
-      LaneSet<T> set[V];
+    in_runs(K, [&](Tile& t, int64_t from, int64_t to) {
+      for (int64_t k = from; k < to; ++k) {
+        const uint64_t word = words[k] >> first_bit;
+        LaneSet<T> set[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) set[v] = lane_set<T>(static_cast<LaneBits>(word >> (v * kLanes<T>)));
+        for (int v = 0; v < V; ++v)
+          set[v] = lane_set<T>(static_cast<LaneBits>(word >> (v * kLanes<T>)));
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const Vec<T> row = broadcast(a[r]);
+        for (int r = 0; r < R; ++r) {
+          const Vec<T> row = broadcast(a[k * R + r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) t.sum[r][v] = add_in<T>(set[v], t.sum[r][v], row);
+          for (int v = 0; v < V; ++v) t.sum[r][v] = add_in<T>(set[v], t.sum[r][v], row);
+        }
       }
-      a += R;
+    });
+  }
+
+ private:
+  // Calls step(tile, from, to) over [0, K) in runs of kRun terms, each summed from zero and then added:
+  // rounding grows like the square root of kRun + K / kRun, not of K. Up to kRun terms are added straight.
+  static constexpr int64_t kRun = 64;
+  template <class Step>
+  LMC_INLINE void in_runs(int64_t K, const Step& step) {
+    if (K <= kRun) {
+      Tile t = *this;
+      step(t, 0, K);
+      *this = t;
+      return;
     }
-    *this = t;
+    for (int64_t from = 0; from < K; from += kRun) {
+      Tile t;
+      t.set_zero();
+      step(t, from, smaller(from + kRun, K));
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[r][v] += t.sum[r][v];
+    }
   }
 };
 

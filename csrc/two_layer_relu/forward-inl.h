@@ -3,7 +3,8 @@
 // pre-activations tile by tile in registers and at once reduces each tile to sign bits and to its share of
 // the outputs; nothing of size (n,m) but the bits is ever stored.
 //
-// Order of accumulation, the same for every sample of every call: z over k = 0 ... d-1 starting from b1; an
+// Order of accumulation, the same for every sample of every call: z over k = 0 ... d-1 starting from b1, in
+// runs of 64 (gemm-inl.h); an
 // output over the neurons of a chunk lane by lane, then lane 0, 1, ... in float64, then chunk by chunk.
 #pragma once
 

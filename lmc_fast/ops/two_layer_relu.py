@@ -193,7 +193,7 @@ def _backward_reference(
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, w1, b1, w2, _, _ = inputs
+    x, w1, b1, w2, _, ctx.signs_kept = inputs
     ctx.save_for_backward(x, w1, b1, w2, output[1])
     ctx.mark_non_differentiable(output[1])
 
@@ -201,6 +201,8 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
 def _backward(ctx: Any, df: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     x, w1, b1, w2, signs = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad[:5])
+    if not ctx.signs_kept:  # called as a bare op, without them
+        signs = torch.ops.lmc_fast.two_layer_relu(x, w1, b1, w2, None, True)[1]
     gradients = torch.ops.lmc_fast.two_layer_relu_backward(df, x, w1, b1, w2, signs, wanted)
     return (*(g if want else None for g, want in zip(gradients, wanted, strict=True)), None)
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""lmc_fast._native called directly: what crosses the boundary is checked before any kernel runs."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from lmc_fast import _native
+from lmc_fast.reference import two_layer_relu as reference
+
+
+def call(**change: object) -> np.ndarray:
+    arguments: dict[str, object] = {
+        "x": np.ones((3, 4)), "w1": np.ones((1, 5, 4)), "b1": None, "w2": np.ones((1, 1, 5)),
+        "b2": None, "f": np.full((1, 3, 1), np.nan), "signs": None, "threads": 1,
+    }
+    arguments.update(change)
+    _native.two_layer_relu_forward(**arguments)
+    return arguments["f"]  # type: ignore[return-value]
+
+
+def test_numpy_arrays_are_read_and_written() -> None:
+    assert call().ravel().tolist() == [20.0, 20.0, 20.0]
+
+
+def test_negative_and_broadcast_strides_are_read_as_numpy_reads_them() -> None:
+    rng = np.random.default_rng(0)
+    x, w1 = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
+    expected = np.maximum(x[::-1] @ w1[:, ::-1].T, 0).sum(1)
+    w2 = torch.ones(1).expand(1, 1, 5).double()
+    got = call(x=x[::-1], w1=w1[None, :, ::-1], w2=w2).ravel()
+    np.testing.assert_allclose(got, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"x": [1.0]}, TypeError, "x must be an array with __dlpack__ .* got list"),
+        ({"w1": np.ones((5, 4))}, ValueError, r"w1 must be \(S, m, d\), 3-dimensional; got shape \(5, 4\)"),
+        ({"x": np.ones((3, 3))}, ValueError, r"x must have shape \(3, 4\); got \(3, 3\)"),
+        ({"x": np.ones(3)}, ValueError, r"x must be \(n, d\) or \(S, n, d\); got shape \(3,\)"),
+        ({"w2": np.ones((1, 1, 5), np.float32)}, TypeError, "w2 must be float64; got float32"),
+        ({"w1": np.ones((1, 5, 4), np.int64)}, TypeError, "w1 must be float32 or float64"),
+        ({"f": np.ones((1, 3, 2))[:, :, :1]}, ValueError, "f must be contiguous"),
+        ({"f": np.ones((1, 2, 1))}, ValueError, r"f must have shape \(1, 3, 1\)"),
+        ({"w2": np.ones((1, 0, 5))}, ValueError, "w2 must have at least one output"),
+        ({"b1": np.ones((1, 4))}, ValueError, r"b1 must have shape \(1, 5\); got \(1, 4\)"),
+        ({"threads": 0}, ValueError, "threads must be at least 1; got 0"),
+    ],
+)
+def test_bad_arrays(change: dict[str, object], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        call(**change)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("c", [1, 3])
+def test_mask_scale_is_the_reference_formula(dtype: torch.dtype, c: int) -> None:
+    for n, m in ((0, 3), (1, 1), (7, 64), (5, 65), (3, 130)):
+        active = torch.rand(n, m) > 0.5
+        r, w2 = torch.randn(n, c, dtype=dtype), torch.randn(c, m, dtype=dtype)
+        w2[:, 0] = float("inf")  # an inactive neuron gives 0 even so
+        dz = torch.full((n, m), float("nan"), dtype=dtype)
+        _native.mask_scale(reference.pack_signs(active[None])[0], r, w2, dz)
+        expected = torch.where(active, r.double() @ w2.double(), torch.zeros(()).double())
+        torch.testing.assert_close(
+            dz.double(), expected, rtol=8 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps,
+            equal_nan=True,
+        )
+
+
+def test_an_unknown_cpu_target_is_refused_by_name() -> None:
+    code = "import lmc_fast; lmc_fast.backend()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={"LMC_FAST_CPU_TARGET": "sse9", "PATH": ""},
+        capture_output=True, text=True, check=False,
+    )
+    assert result.returncode != 0
+    assert "LMC_FAST_CPU_TARGET must be one of baseline" in result.stderr
+    assert "got 'sse9'" in result.stderr
+
+
+def test_survives_fork_and_several_python_threads() -> None:
+    code = """
+import os, threading, torch, lmc_fast
+torch.set_num_threads(2)
+x, w1, w2 = torch.randn(500, 8), torch.randn(700, 8), torch.randn(1, 700)
+expected = lmc_fast.two_layer_relu(x, w1, None, w2, None)
+wrong = []
+def work():
+    for _ in range(20):
+        if not torch.equal(lmc_fast.two_layer_relu(x, w1, None, w2, None), expected):
+            wrong.append(1)
+threads = [threading.Thread(target=work) for _ in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]
+child = os.fork()
+if child == 0:
+    same = torch.equal(lmc_fast.two_layer_relu(x, w1, None, w2, None), expected)
+    os._exit(0 if same else 3)
+_, status = os.waitpid(child, 0)
+assert not wrong and status == 0, (wrong, status)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+def test_the_build_has_cuda_kernels_where_nvcc_was_found() -> None:
+    # Which it was is a fact of the build; that a CUDA build imports and lists its kernels without a GPU
+    # is what this machine can show.
+    kernels = _native.cuda_kernels()
+    assert kernels in ([], ["two_layer_relu.mask_scale.float32", "two_layer_relu.mask_scale.float64"])
