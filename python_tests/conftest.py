@@ -1,10 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""Settings of every test run."""
+"""Makes the helpers of this folder importable by the tests below it, and shares fixtures."""
 
 import os
 
+import pytest
 import torch
+from hypothesis import settings
 
-# Under `pytest -n`, each worker would otherwise start as many torch threads as there are cores.
+# Property tests draw the same examples in every run.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
+settings.load_profile("repeatable")
+
+# Plots in tests never open a window.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+# Under `pytest -n` the workers share the cores already.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Seeded random numbers."""
+    return torch.Generator().manual_seed(20250603)
