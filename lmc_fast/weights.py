@@ -160,6 +160,8 @@ def as_weights(network: object, name: str = "network") -> Weights:
                 f"{name}.{part} must be on the device of w1, {w1.device}; got "
                 f"{array.device}. Move one with .to(device)"
             )
+        if array.is_meta:
+            raise ValueError(f"{name}.{part} must hold numbers; got a tensor on the meta device")
         if not bool(torch.isfinite(array).all()):
             raise ValueError(
                 f"{name}.{part} must be finite; it holds NaN or infinity (a diverged network?)"
