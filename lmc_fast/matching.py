@@ -14,7 +14,7 @@ from torch.linalg import vector_norm
 
 from .losses import check_inputs, check_option
 from .reference.population_loss import kernel_shape
-from .weights import Weights, as_weights, check_same_architecture
+from .weights import Weights, as_weights, check_no_biases, check_same_architecture
 
 COSTS = ("gap", "weights", "activations", "none", "random")
 
@@ -130,12 +130,8 @@ def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callabl
         assert x is not None
         return lambda p: _activations_cost(a, b, p, x)
     for name, weights in (("a", a), ("b", b)):
-        for bias in (weights.b1, weights.b2):
-            if bias is not None and bool((bias != 0).any()):
-                raise ValueError(
-                    f"{name} must have no biases for cost='gap', whose closed form "
-                    "has none; use cost='weights', or 'activations' with inputs x"
-                )
+        remedy = "The closed form of cost='gap' has none: use 'weights', or 'activations' with x"
+        check_no_biases(weights, name, remedy)
     plain = a.w2.shape[1] == 1 and bool((a.w2 == 1).all() and (b.w2 == 1).all())
     if plain:
         return lambda p: gap_cost(a.w1[p], b.w1[p])

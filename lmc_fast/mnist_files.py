@@ -46,8 +46,10 @@ def find_or_download(data_dir: str | Path | None, download: bool) -> dict[str, P
     if download:
         target = folders[0]
         try:
-            for name in MD5.keys() - _files_in(target).keys():
-                _download(name, target)
+            present = _files_in(target)
+            for name in MD5:
+                if name not in present:
+                    _download(name, target)
             return _files_in(target)
         except OSError as error:
             reason = f"downloading failed: {error}"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .weights import as_teacher, as_weights, check_same_architecture
+from .weights import as_teacher, as_weights, check_no_biases, check_same_architecture
 
 DEAD, NO_TYPE = -1, -2
 
@@ -138,11 +138,9 @@ def zero_barrier_certificate(
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
     for name, weights in (("a", a), ("b", b)):
-        biased = any(
-            bias is not None and bool((bias != 0).any()) for bias in (weights.b1, weights.b2)
-        )
-        if biased or bool((weights.w2 != 1).any()):
-            raise ValueError(f"{name} must have w2 = 1 and no biases for the certificate")
+        check_no_biases(weights, name, "The certificate is about networks without")
+        if bool((weights.w2 != 1).any()):
+            raise ValueError(f"{name} must have w2 = 1 for the certificate")
     pairs, m, _, _ = a.sizes
     v1 = _unit_teacher(teacher)
     types_a, types_b = neuron_types(a.w1, teacher, tol), neuron_types(b.w1, teacher, tol)

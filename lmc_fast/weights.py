@@ -186,18 +186,19 @@ def as_teacher(teacher: object, d: int, c: int | None = None, name: str = "teach
     pairs, _, teacher_d, teacher_c = weights.sizes
     if pairs != 1:
         raise ValueError(f"{name} must be one network; got {pairs} stacked. Pass one of them")
-    for part in ("b1", "b2"):
-        bias = getattr(weights, part)
-        if bias is not None and bool((bias != 0).any()):
-            raise ValueError(
-                f"{name} must have no biases (the closed form has none); got non-zero "
-                f"{part}. Build it with bias=False"
-            )
+    check_no_biases(weights, name, "Build it with bias=False")
     if teacher_d != d:
         raise ValueError(f"{name} must take inputs of dimension d = {d}; got {teacher_d}")
     if c is not None and teacher_c != c:
         raise ValueError(f"{name} must have c = {c} outputs like the student; got {teacher_c}")
     return Teacher(weights.w1[0].detach().double(), weights.w2[0].detach().double())
+
+
+def check_no_biases(weights: Weights, name: str, remedy: str) -> None:
+    """Raise unless every bias is absent or zero; the closed forms have none."""
+    for part, bias in (("b1", weights.b1), ("b2", weights.b2)):
+        if bias is not None and bool((bias != 0).any()):
+            raise ValueError(f"{name} must have no biases; got a {part} that is not zero. {remedy}")
 
 
 def check_same_architecture(a: Weights, b: Weights) -> None:

@@ -179,7 +179,7 @@ def test_pairs_are_matched_one_by_one():
         (
             {"a": (torch.ones(5, 4), torch.ones(5), torch.ones(1, 5), None)},
             ValueError,
-            "a must have no biases for cost='gap'.*use cost='weights'",
+            "a must have no biases; got a b1.*use 'weights'",
         ),
     ],
 )

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..curves import PathLosses, as_alphas
 from ..losses import check_option
-from ..weights import Teacher, as_teacher, as_weights, check_same_architecture
+from ..weights import Teacher, as_teacher, as_weights, check_no_biases, check_same_architecture
 
 INPUTS = ("gaussian", "sphere")
 
@@ -147,11 +147,7 @@ def population_path_losses(
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
     for name, weights in (("a", a), ("b", b)):
-        if weights.b1 is not None or weights.b2 is not None:
-            raise ValueError(
-                f"{name} must have no biases for the closed form; pass samples x and "
-                "y instead of a teacher, or build it with bias=False"
-            )
+        check_no_biases(weights, name, "Pass samples x and y instead of a teacher, or drop them")
     points = as_alphas(alphas)
     losses = []
     for alpha in points.tolist():
