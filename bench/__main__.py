@@ -31,12 +31,19 @@ def machine() -> dict[str, Any]:
     """Describe what the figures were measured on."""
     backend = lmc_fast.backend()
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True,
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         check=False,
     ).stdout.strip()
     return {
-        "processor": _processor(), "cpu_target": backend.cpu_target, "commit": commit or "unknown",
-        "version": backend.version, "compiler": backend.compiler, "torch": torch.__version__,
+        "processor": _processor(),
+        "cpu_target": backend.cpu_target,
+        "commit": commit or "unknown",
+        "version": backend.version,
+        "compiler": backend.compiler,
+        "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -63,7 +70,8 @@ def _table(op: str, rows: list[Row]) -> Table:
             low, high = row.quartiles_s[name]
             first = name == OURS
             table.add_row(
-                row.size if first else "", name,
+                row.size if first else "",
+                name,
                 f"{_seconds(median)} ({_seconds(low)} to {_seconds(high)})",
                 "1" if first else f"{row.ratio[name]:.1f}",
                 f"{row.gflops:.0f}" if first and row.gflops else "",
@@ -75,9 +83,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--op", choices=OPS, action="append", help="only this op (repeatable)")
-    parser.add_argument("--quick", action="store_true", help="one or two sizes per op, fewer rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="one or two sizes per op, fewer rounds"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, help="interleaved rounds per row (default 9, quick 5)")
+    parser.add_argument(
+        "--rounds", type=int, help="interleaved rounds per row (default 9, quick 5)"
+    )
     parser.add_argument("--out", type=Path, help="JSON file (default bench/results/<machine>.json)")
     arguments = parser.parse_args()
     rounds = arguments.rounds or (5 if arguments.quick else 9)

@@ -26,8 +26,9 @@ def cases() -> Iterator[Case]:
         yield _case(n, m, d, c, A, quick)
 
 
-def _eager_loop(a: lmc_fast.Weights, b: lmc_fast.Weights, x: Tensor, y: Tensor, alphas: Tensor,
-                loss: str) -> Tensor:
+def _eager_loop(
+    a: lmc_fast.Weights, b: lmc_fast.Weights, x: Tensor, y: Tensor, alphas: Tensor, loss: str
+) -> Tensor:
     """Interpolate the weights and run the network, once per alpha."""
     losses = []
     for alpha in alphas.tolist():
@@ -36,8 +37,9 @@ def _eager_loop(a: lmc_fast.Weights, b: lmc_fast.Weights, x: Tensor, y: Tensor, 
     return torch.stack(losses)
 
 
-def _two_products(a: lmc_fast.Weights, b: lmc_fast.Weights, x: Tensor, y: Tensor, alphas: Tensor,
-                  loss: str) -> Tensor:
+def _two_products(
+    a: lmc_fast.Weights, b: lmc_fast.Weights, x: Tensor, y: Tensor, alphas: Tensor, loss: str
+) -> Tensor:
     """Use that z is linear in alpha: both pre-activations once, then a loop over the alphas."""
     z_a, z_b = x @ a.w1[0].T, x @ b.w1[0].T
     losses = []
@@ -57,8 +59,12 @@ def _case(n: int, m: int, d: int, c: int, A: int, quick: bool) -> Case:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, d, generator=generator)
     a, b = (
-        lmc_fast.as_weights((torch.randn(m, d, generator=generator) / d**0.5,
-                             torch.randn(c, m, generator=generator) / m**0.5))
+        lmc_fast.as_weights(
+            (
+                torch.randn(m, d, generator=generator) / d**0.5,
+                torch.randn(c, m, generator=generator) / m**0.5,
+            )
+        )
         for _ in "ab"
     )
     if c == 1:
@@ -70,17 +76,23 @@ def _case(n: int, m: int, d: int, c: int, A: int, quick: bool) -> Case:
     def verify() -> None:
         few = slice(0, 256)
         wide = [lmc_fast.Weights(*(None if t is None else t.double() for t in w)) for w in (a, b)]
-        exact = reference.path_losses(*wide, x[few].double(),
-                                      y[few].double() if c == 1 else y[few], alphas[:: A // 5], loss)
+        exact = reference.path_losses(
+            *wide, x[few].double(), y[few].double() if c == 1 else y[few], alphas[:: A // 5], loss
+        )
         ours = lmc_fast.path_losses(a, b, x[few], y[few], alphas=alphas[:: A // 5], loss=loss)
         want = exact[0] if isinstance(exact, tuple) else exact
         error = float((ours.losses - want).norm() / want.norm())
         assert error < 1e-5, f"relative error {error:.1e}"
 
     return Case(
-        "path_losses", f"{loss} n={n} m={m} d={d} c={c} A={A} float32",
-        {OURS: lambda: lmc_fast.path_losses(a, b, x, y, alphas=alphas, loss=loss),
-         "eager loop": lambda: _eager_loop(a, b, x, y, alphas, loss),
-         "two products": lambda: _two_products(a, b, x, y, alphas, loss)},
-        verify, work=4.0 * n * m * d, quick=quick,
+        "path_losses",
+        f"{loss} n={n} m={m} d={d} c={c} A={A} float32",
+        {
+            OURS: lambda: lmc_fast.path_losses(a, b, x, y, alphas=alphas, loss=loss),
+            "eager loop": lambda: _eager_loop(a, b, x, y, alphas, loss),
+            "two products": lambda: _two_products(a, b, x, y, alphas, loss),
+        },
+        verify,
+        work=4.0 * n * m * d,
+        quick=quick,
     )

@@ -54,6 +54,9 @@ def _case(S: int, m: int, M: int, d: int, quick: bool) -> Case:
             assert float((gradient - exact.w1).norm() / exact.w1.norm()) < 1e-10
 
     return Case(
-        "population_loss", f"loss+gradient S={S} m={m} M={M} d={d} float64",
-        {OURS: ours, "batched torch": eager}, verify, quick=quick,
+        "population_loss",
+        f"loss+gradient S={S} m={m} M={M} d={d} float64",
+        {OURS: ours, "batched torch": eager},
+        verify,
+        quick=quick,
     )

@@ -80,7 +80,12 @@ def run(case: Case, threads: int, rounds: int) -> Row:
         quartiles[name] = (low, high)
     ours = median[OURS]
     return Row(
-        case.op, case.size, threads, median, quartiles, rounds,
+        case.op,
+        case.size,
+        threads,
+        median,
+        quartiles,
+        rounds,
         None if case.work is None else case.work / ours / 1e9,
         {name: m / ours for name, m in median.items() if name != OURS},
     )

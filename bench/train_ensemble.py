@@ -38,8 +38,13 @@ def _gd(S: int, n: int, m: int, d: int, batch: int | None, quick: bool) -> Case:
 
     def ours(dtype: torch.dtype = torch.float32, steps: int = STEPS) -> Tensor:
         return lmc_fast.train_ensemble(
-            start.to(dtype), method="gd" if batch is None else "sgd", lr=lr, steps=steps,
-            x=x.to(dtype), y=y.to(dtype), batch_size=batch,
+            start.to(dtype),
+            method="gd" if batch is None else "sgd",
+            lr=lr,
+            steps=steps,
+            x=x.to(dtype),
+            y=y.to(dtype),
+            batch_size=batch,
         ).w1
 
     def students() -> Tensor:
@@ -74,8 +79,11 @@ def _gd(S: int, n: int, m: int, d: int, batch: int | None, quick: bool) -> Case:
 
     method = "gd" if batch is None else f"sgd batch={batch}"
     return Case(
-        "train_ensemble", f"{method} {STEPS} steps S={S} n={n} m={m} d={d} float32",
-        {OURS: ours, "student loop": students, "batched bmm": batched}, verify, quick=quick,
+        "train_ensemble",
+        f"{method} {STEPS} steps S={S} n={n} m={m} d={d} float32",
+        {OURS: ours, "student loop": students, "batched bmm": batched},
+        verify,
+        quick=quick,
     )
 
 
@@ -104,6 +112,9 @@ def _population(S: int, m: int, M: int, d: int, quick: bool) -> Case:
         assert error < 1e-9, f"relative difference {error:.1e}"
 
     return Case(
-        "train_ensemble", f"population_gd {STEPS} steps S={S} m={m} M={M} d={d} float64",
-        {OURS: ours, "batched torch": batched}, verify, quick=quick,
+        "train_ensemble",
+        f"population_gd {STEPS} steps S={S} m={m} M={M} d={d} float64",
+        {OURS: ours, "batched torch": batched},
+        verify,
+        quick=quick,
     )

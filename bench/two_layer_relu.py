@@ -50,8 +50,13 @@ def _case(n: int, m: int, d: int, c: int, dtype: torch.dtype, quick: bool) -> Ca
             assert error < 20 * torch.finfo(dtype).eps, f"relative error {error:.1e}"
 
     return Case(
-        "two_layer_relu", f"forward+backward n={n} m={m} d={d} c={c} {str(dtype)[6:]}",
-        {OURS: lambda: step(lmc_fast.two_layer_relu),
-         "eager": lambda: step(reference.two_layer_relu)},
-        verify, work=4.0 * n * m * d, quick=quick,
+        "two_layer_relu",
+        f"forward+backward n={n} m={m} d={d} c={c} {str(dtype)[6:]}",
+        {
+            OURS: lambda: step(lmc_fast.two_layer_relu),
+            "eager": lambda: step(reference.two_layer_relu),
+        },
+        verify,
+        work=4.0 * n * m * d,
+        quick=quick,
     )

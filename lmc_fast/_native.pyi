@@ -11,11 +11,28 @@ def cuda_kernels() -> list[str]: ...
 
 # two_layer_relu
 def two_layer_relu_forward(
-    x: Any, w1: Any, b1: Any | None, w2: Any, b2: Any | None, f: Any, signs: Any | None, threads: int
+    x: Any,
+    w1: Any,
+    b1: Any | None,
+    w2: Any,
+    b2: Any | None,
+    f: Any,
+    signs: Any | None,
+    threads: int,
 ) -> None: ...
 def two_layer_relu_backward(
-    df: Any, x: Any, w1: Any, b1: Any | None, w2: Any, signs: Any,
-    dx: Any | None, dw1: Any | None, db1: Any | None, dw2: Any | None, db2: Any | None, threads: int,
+    df: Any,
+    x: Any,
+    w1: Any,
+    b1: Any | None,
+    w2: Any,
+    signs: Any,
+    dx: Any | None,
+    dw1: Any | None,
+    db1: Any | None,
+    dw2: Any | None,
+    db2: Any | None,
+    threads: int,
 ) -> None: ...
 def mask_scale(signs: Any, r: Any, w2: Any, dz: Any, stream: int = 0) -> None: ...
 

@@ -43,20 +43,23 @@ class Backend(NamedTuple):
     def __str__(self) -> str:
         """Return the report."""
         build = (
-            f"{len(self.cuda_kernels)} kernels compiled in" if self.cuda_kernels
+            f"{len(self.cuda_kernels)} kernels compiled in"
+            if self.cuda_kernels
             else "built without CUDA (install where nvcc is found to change that)"
         )
         devices = ", ".join(self.cuda_devices) or "none visible to torch"
-        return "\n".join((
-            f"lmc_fast      {self.version}",
-            f"CPU target    {self.cpu_target} ({self.cpu_target_reason}; "
-            f"supported: {', '.join(self.supported_cpu_targets)})",
-            f"threads       {self.threads} (torch.get_num_threads())",
-            f"CUDA build    {build}",
-            f"CUDA devices  {devices}",
-            "CUDA tensors  run the plain torch reference in this version, with one warning",
-            f"compiler      {self.compiler}",
-        ))
+        return "\n".join(
+            (
+                f"lmc_fast      {self.version}",
+                f"CPU target    {self.cpu_target} ({self.cpu_target_reason}; "
+                f"supported: {', '.join(self.supported_cpu_targets)})",
+                f"threads       {self.threads} (torch.get_num_threads())",
+                f"CUDA build    {build}",
+                f"CUDA devices  {devices}",
+                "CUDA tensors  run the plain torch reference in this version, with one warning",
+                f"compiler      {self.compiler}",
+            )
+        )
 
 
 def backend() -> Backend:
@@ -75,7 +78,8 @@ def backend() -> Backend:
     forced = os.environ.get("LMC_FAST_CPU_TARGET")
     devices = (
         tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        if torch.cuda.is_available() else ()
+        if torch.cuda.is_available()
+        else ()
     )
     return Backend(
         version=version(),

@@ -10,16 +10,32 @@ from torch import Tensor
 
 from ..weights import check_float_dtype
 
-LIBRARY = torch.library.Library("lmc_fast", "DEF")
+# torch.library has no type annotations; the functions below are its typed face for the ops.
+LIBRARY = torch.library.Library("lmc_fast", "DEF")  # type: ignore[no-untyped-call]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def define(schema: str) -> None:
+    """Declare an op by its schema."""
+    LIBRARY.define(schema)  # type: ignore[no-untyped-call]
 
 
 def register(op: str, dispatch_key: str) -> Callable[[_Function], _Function]:
     """Make the decorated function the kernel of ``op`` for ``dispatch_key``."""
 
     def decorate(function: _Function) -> _Function:
-        LIBRARY.impl(op, function, dispatch_key)
+        LIBRARY.impl(op, function, dispatch_key)  # type: ignore[no-untyped-call]
+        return function
+
+    return decorate
+
+
+def fake(op: str) -> Callable[[_Function], _Function]:
+    """Make the decorated function give the shapes and dtypes of ``op``'s results."""
+
+    def decorate(function: _Function) -> _Function:
+        torch.library.register_fake(f"lmc_fast::{op}", function)
         return function
 
     return decorate
@@ -49,8 +65,12 @@ def check_same_kind(*named: tuple[str, Tensor | None]) -> None:
         if tensor is None:
             continue
         if tensor.dtype != first.dtype:
-            raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}; got "
-                            f"{tensor.dtype}. Convert one with .to(dtype)")
+            raise TypeError(
+                f"{name} must have the dtype of {first_name}, {first.dtype}; got "
+                f"{tensor.dtype}. Convert one with .to(dtype)"
+            )
         if tensor.device != first.device:
-            raise ValueError(f"{name} must be on the device of {first_name}, {first.device}; got "
-                             f"{tensor.device}. Move one with .to(device)")
+            raise ValueError(
+                f"{name} must be on the device of {first_name}, {first.device}; got "
+                f"{tensor.device}. Move one with .to(device)"
+            )

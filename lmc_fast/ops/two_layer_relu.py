@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import _native
 from ..reference import two_layer_relu as reference
-from ._library import LIBRARY, check_same_kind, register, warn_reference_once
+from ._library import check_same_kind, define, fake, register, warn_reference_once
 
 
 def two_layer_relu(
@@ -74,21 +74,24 @@ def _check(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | No
         raise ValueError(f"x must be {wanted} to match w1 {tuple(w1.shape)}; got {tuple(x.shape)}")
     if w2.ndim != w1.ndim or w2.shape[:-2] != S or w2.shape[-1] != m or w2.shape[-2] < 1:
         wanted = f"(S, c, m) = ({S[0]}, *, {m})" if stacked else f"(c, m) = (*, {m})"
-        raise ValueError(f"w2 must be {wanted} with c >= 1 to match w1 {tuple(w1.shape)}; "
-                         f"got {tuple(w2.shape)}")
+        raise ValueError(
+            f"w2 must be {wanted} with c >= 1 to match w1 {tuple(w1.shape)}; got {tuple(w2.shape)}"
+        )
     for name, bias, size in (("b1", b1, m), ("b2", b2, w2.shape[-2])):
         if bias is not None and bias.shape != (*S, size):
-            raise ValueError(f"{name} must be {(*S, size)} ({prefix}one bias per "
-                             f"{'neuron' if name == 'b1' else 'output'}) or None; "
-                             f"got {tuple(bias.shape)}")
+            raise ValueError(
+                f"{name} must be {(*S, size)} ({prefix}one bias per "
+                f"{'neuron' if name == 'b1' else 'output'}) or None; "
+                f"got {tuple(bias.shape)}"
+            )
     check_same_kind(("w1", w1), ("x", x), ("b1", b1), ("w2", w2), ("b2", b2))
 
 
-LIBRARY.define(
+define(
     "two_layer_relu(Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, bool keep_signs)"
     " -> (Tensor, Tensor)"
 )
-LIBRARY.define(
+define(
     "two_layer_relu_backward(Tensor df, Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor signs,"
     " bool[5] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
@@ -107,7 +110,7 @@ def _signs_shape(x: Tensor, w1: Tensor, keep_signs: bool) -> tuple[int, int, int
     return S, ((m + 63) // 64 if keep_signs else 0), x.shape[-2]
 
 
-@torch.library.register_fake("lmc_fast::two_layer_relu")
+@fake("two_layer_relu")
 def _forward_fake(
     x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, keep_signs: bool
 ) -> tuple[Tensor, Tensor]:
@@ -115,9 +118,14 @@ def _forward_fake(
     return f, w1.new_empty(_signs_shape(x, w1, keep_signs), dtype=torch.int64)
 
 
-@torch.library.register_fake("lmc_fast::two_layer_relu_backward")
+@fake("two_layer_relu_backward")
 def _backward_fake(
-    df: Tensor, x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, signs: Tensor,
+    df: Tensor,
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    signs: Tensor,
     wanted: list[bool],
 ) -> tuple[Tensor, ...]:
     S = w1.shape[:-2]
@@ -133,15 +141,26 @@ def _forward_cpu(
 ) -> tuple[Tensor, Tensor]:
     f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
     _native.two_layer_relu_forward(
-        x.detach(), _stack(w1, 3), _stack(b1, 2), _stack(w2, 3), _stack(b2, 2),
-        f if f.ndim == 3 else f[None], signs if keep_signs else None, torch.get_num_threads(),
+        x.detach(),
+        _stack(w1, 3),
+        _stack(b1, 2),
+        _stack(w2, 3),
+        _stack(b2, 2),
+        f if f.ndim == 3 else f[None],
+        signs if keep_signs else None,
+        torch.get_num_threads(),
     )
     return f, signs
 
 
 @register("two_layer_relu_backward", "CPU")
 def _backward_cpu(
-    df: Tensor, x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, signs: Tensor,
+    df: Tensor,
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    signs: Tensor,
     wanted: list[bool],
 ) -> tuple[Tensor, ...]:
     gradients = list(_backward_fake(df, x, w1, b1, w2, signs, wanted))
@@ -153,13 +172,24 @@ def _backward_cpu(
     shared = x.ndim == 2 and w1.ndim == 3
     if shared and wanted[0]:
         outputs[0] = w1.new_empty((S, *x.shape))
+    dx, dw1, db1, dw2, db2 = outputs
     _native.two_layer_relu_backward(
-        _stack(df, 3), x.detach(), _stack(w1, 3), _stack(b1, 2), _stack(w2, 3), signs, *outputs,
+        _stack(df, 3),
+        x.detach(),
+        _stack(w1, 3),
+        _stack(b1, 2),
+        _stack(w2, 3),
+        signs,
+        dx,
+        dw1,
+        db1,
+        dw2,
+        db2,
         torch.get_num_threads(),
     )
     if shared and wanted[0]:
-        assert outputs[0] is not None
-        gradients[0] = outputs[0].sum(0)
+        assert dx is not None
+        gradients[0] = dx.sum(0)
     return tuple(gradients)
 
 
@@ -182,7 +212,12 @@ def _active(signs: Tensor, w1: Tensor) -> Tensor:
 
 @register("two_layer_relu_backward", "CompositeExplicitAutograd")
 def _backward_reference(
-    df: Tensor, x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, signs: Tensor,
+    df: Tensor,
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    signs: Tensor,
     wanted: list[bool],
 ) -> tuple[Tensor, ...]:
     gradients = reference.two_layer_relu_backward(df, x, w1, b1, w2, _active(signs, w1))
@@ -230,7 +265,7 @@ def _double_backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         assert w1 is not None
         assert w2 is not None
         gradients = reference.two_layer_relu_backward(df, x, w1, b1, w2, _active(signs, w1))
-        total = sum(
+        total: Any = sum(
             (g * u).sum()
             for g, u, want in zip(gradients, upstream, ctx.wanted, strict=True)
             if want
@@ -238,7 +273,9 @@ def _double_backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         differentiable = [t for t in leaves if t is not None and t.requires_grad]
         found = iter(torch.autograd.grad(total, differentiable, allow_unused=True))
     return (
-        *(next(found) if t is not None and t.requires_grad else None for t in leaves), None, None,
+        *(next(found) if t is not None and t.requires_grad else None for t in leaves),
+        None,
+        None,
     )
 
 

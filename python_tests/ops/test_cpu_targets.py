@@ -14,16 +14,25 @@ HERE = Path(__file__).parent
 OTHER_TARGETS = [t for t in _native.supported_cpu_targets() if t != _native.cpu_target()]
 
 
-@pytest.mark.skipif("LMC_FAST_CPU_TARGET" in os.environ, reason="runs once, from the plain test run")
+@pytest.mark.skipif(
+    "LMC_FAST_CPU_TARGET" in os.environ, reason="runs once, from the plain test run"
+)
 @pytest.mark.parametrize("target", OTHER_TARGETS)
-@pytest.mark.parametrize("op", sorted(p.name for p in (HERE.parents[1] / "csrc").iterdir()
-                                      if p.is_dir() and p.name != "common"))
+@pytest.mark.parametrize(
+    "op",
+    sorted(
+        p.name for p in (HERE.parents[1] / "csrc").iterdir() if p.is_dir() and p.name != "common"
+    ),
+)
 def test_ops_pass_on_every_cpu_target(op: str, target: str) -> None:
     files = [str(p) for p in sorted(HERE.glob(f"test_{op}*.py"))]
     assert files, f"csrc/{op} has no python_tests/ops/test_{op}.py"
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
-        env={**os.environ, "LMC_FAST_CPU_TARGET": target}, capture_output=True, text=True, check=False,
+        env={**os.environ, "LMC_FAST_CPU_TARGET": target},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
 
@@ -34,7 +43,9 @@ def test_wide_targets_share_no_code_with_narrow_ones(target: str) -> None:
     objects = [str(p) for p in (HERE.parents[1] / "build").glob(f"*/**/csrc/**/*_{target}.cpp.o")]
     if not objects:
         pytest.skip("no build tree with object files beside the tests")
-    listing = subprocess.run(["nm", "-C", *objects], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["nm", "-C", *objects], capture_output=True, text=True, check=True
+    ).stdout
     weak = [line[19:] for line in listing.splitlines() if line[17:18] in ("W", "V", "u")]
     assert weak, "nm listed no weak symbols: the check no longer sees what it should"
     stray = [s for s in weak if f"{target}::" not in s and not s.startswith("DW.ref")]

@@ -14,8 +14,14 @@ from lmc_fast.reference import two_layer_relu as reference
 
 def call(**change: object) -> np.ndarray:
     arguments: dict[str, object] = {
-        "x": np.ones((3, 4)), "w1": np.ones((1, 5, 4)), "b1": None, "w2": np.ones((1, 1, 5)),
-        "b2": None, "f": np.full((1, 3, 1), np.nan), "signs": None, "threads": 1,
+        "x": np.ones((3, 4)),
+        "w1": np.ones((1, 5, 4)),
+        "b1": None,
+        "w2": np.ones((1, 1, 5)),
+        "b2": None,
+        "f": np.full((1, 3, 1), np.nan),
+        "signs": None,
+        "threads": 1,
     }
     arguments.update(change)
     _native.two_layer_relu_forward(**arguments)
@@ -39,7 +45,11 @@ def test_negative_and_broadcast_strides_are_read_as_numpy_reads_them() -> None:
     ("change", "kind", "message"),
     [
         ({"x": [1.0]}, TypeError, "x must be an array with __dlpack__ .* got list"),
-        ({"w1": np.ones((5, 4))}, ValueError, r"w1 must be \(S, m, d\), 3-dimensional; got shape \(5, 4\)"),
+        (
+            {"w1": np.ones((5, 4))},
+            ValueError,
+            r"w1 must be \(S, m, d\), 3-dimensional; got shape \(5, 4\)",
+        ),
         ({"x": np.ones((3, 3))}, ValueError, r"x must have shape \(3, 4\); got \(3, 3\)"),
         ({"x": np.ones(3)}, ValueError, r"x must be \(n, d\) or \(S, n, d\); got shape \(3,\)"),
         ({"w2": np.ones((1, 1, 5), np.float32)}, TypeError, "w2 must be float64; got float32"),
@@ -67,7 +77,10 @@ def test_mask_scale_is_the_reference_formula(dtype: torch.dtype, c: int) -> None
         _native.mask_scale(reference.pack_signs(active[None])[0], r, w2, dz)
         expected = torch.where(active, r.double() @ w2.double(), torch.zeros(()).double())
         torch.testing.assert_close(
-            dz.double(), expected, rtol=8 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps,
+            dz.double(),
+            expected,
+            rtol=8 * torch.finfo(dtype).eps,
+            atol=8 * torch.finfo(dtype).eps,
             equal_nan=True,
         )
 
@@ -75,8 +88,11 @@ def test_mask_scale_is_the_reference_formula(dtype: torch.dtype, c: int) -> None
 def test_an_unknown_cpu_target_is_refused_by_name() -> None:
     code = "import lmc_fast; lmc_fast.backend()"
     result = subprocess.run(
-        [sys.executable, "-c", code], env={"LMC_FAST_CPU_TARGET": "sse9", "PATH": ""},
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code],
+        env={"LMC_FAST_CPU_TARGET": "sse9", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode != 0
     assert "LMC_FAST_CPU_TARGET must be one of baseline" in result.stderr
@@ -107,7 +123,9 @@ assert not wrong and status == 0, (wrong, status)
 
 
 def test_the_build_has_cuda_kernels_where_nvcc_was_found() -> None:
-    # Which it was is a fact of the build; that a CUDA build imports and lists its kernels without a GPU
-    # is what this machine can show.
+    # Whether nvcc was found is a fact of the build; a CUDA build imports without a GPU either way.
     kernels = _native.cuda_kernels()
-    assert kernels in ([], ["two_layer_relu.mask_scale.float32", "two_layer_relu.mask_scale.float64"])
+    assert kernels in (
+        [],
+        ["two_layer_relu.mask_scale.float32", "two_layer_relu.mask_scale.float64"],
+    )

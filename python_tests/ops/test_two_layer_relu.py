@@ -14,8 +14,16 @@ Arguments = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
 
 
 def sample_inputs(
-    n: int, m: int, d: int, c: int = 1, *, S: int | None = None, bias: bool = True,
-    x_shared: bool = True, dtype: torch.dtype = torch.float64, seed: int = 0,
+    n: int,
+    m: int,
+    d: int,
+    c: int = 1,
+    *,
+    S: int | None = None,
+    bias: bool = True,
+    x_shared: bool = True,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
 ) -> Arguments:
     generator = torch.Generator().manual_seed(seed)
     lead = () if S is None else (S,)
@@ -39,9 +47,10 @@ def gradients(function, arguments: Arguments, dtype: torch.dtype) -> list[Tensor
     weights = torch.linspace(-1, 2, f.numel(), dtype=torch.float64).reshape(f.shape).to(dtype)
     if f.numel():
         (f * weights).sum().backward()
-    return [f.detach(), *(
-        torch.zeros_like(t) if t.grad is None else t.grad for t in leaves if t is not None
-    )]
+    return [
+        f.detach(),
+        *(torch.zeros_like(t) if t.grad is None else t.grad for t in leaves if t is not None),
+    ]
 
 
 def errors(results: list[Tensor], exact: list[Tensor]) -> list[float]:
@@ -51,9 +60,11 @@ def errors(results: list[Tensor], exact: list[Tensor]) -> list[float]:
     ]
 
 
-# Around the vector lengths of every target (2 to 16 lanes), the panels (8 to 32), the tiles (3 to 12),
-# the sign words (64), the sample blocks (96) and chunks (504), and their tails.
-SIZES = list(itertools.product((0, 1, 3, 13, 97, 505), (0, 1, 7, 31, 33, 64, 65, 257), (0, 1, 3, 17)))
+# Around the vector lengths of every target (2 to 16 lanes), the panels (8 to 32), the tiles (3 to
+# 12), the sign words (64), the sample blocks (96) and chunks (504), and their tails.
+SIZES = list(
+    itertools.product((0, 1, 3, 13, 97, 505), (0, 1, 7, 31, 33, 64, 65, 257), (0, 1, 3, 17))
+)
 
 
 @pytest.mark.parametrize("c", [1, 3])
@@ -65,7 +76,15 @@ def test_agrees_with_the_reference_at_adversarial_sizes(dtype: torch.dtype, c: i
     for number, (n, m, d) in enumerate(SIZES):
         S = (None, 1, 3)[number % 3]
         arguments = sample_inputs(
-            n, m, d, c, S=S, bias=number % 2 == 0, x_shared=number % 5 != 0, dtype=dtype, seed=number
+            n,
+            m,
+            d,
+            c,
+            S=S,
+            bias=number % 2 == 0,
+            x_shared=number % 5 != 0,
+            dtype=dtype,
+            seed=number,
         )
         ours = gradients(lmc_fast.two_layer_relu, arguments, dtype)
         exact = gradients(reference.two_layer_relu, arguments, torch.float64)
@@ -77,8 +96,12 @@ def test_agrees_with_the_reference_at_adversarial_sizes(dtype: torch.dtype, c: i
 @pytest.mark.parametrize(
     ("n", "m", "d", "c", "scale"),
     [
-        (600, 1000, 64, 1, 1.0), (600, 1000, 64, 5, 1.0), (300, 9000, 16, 1, 1.0),
-        (2000, 70, 300, 1, 1.0), (5000, 64, 10, 2, 1.0), (600, 300, 64, 1, 1e-12),
+        (600, 1000, 64, 1, 1.0),
+        (600, 1000, 64, 5, 1.0),
+        (300, 9000, 16, 1, 1.0),
+        (2000, 70, 300, 1, 1.0),
+        (5000, 64, 10, 2, 1.0),
+        (600, 300, 64, 1, 1e-12),
         (600, 300, 64, 1, 1e9),
     ],
 )
@@ -218,7 +241,10 @@ def test_works_under_torch_compile() -> None:
 
 
 GOOD = {
-    "x": torch.ones(3, 4), "w1": torch.ones(5, 4), "b1": torch.ones(5), "w2": torch.ones(2, 5),
+    "x": torch.ones(3, 4),
+    "w1": torch.ones(5, 4),
+    "b1": torch.ones(5),
+    "w2": torch.ones(2, 5),
     "b2": torch.ones(2),
 }
 
@@ -226,7 +252,11 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"x": torch.ones(3, 5)}, ValueError, r"x must be \(\*, 4\) to match w1 \(5, 4\); got \(3, 5\)"),
+        (
+            {"x": torch.ones(3, 5)},
+            ValueError,
+            r"x must be \(\*, 4\) to match w1 \(5, 4\); got \(3, 5\)",
+        ),
         ({"x": torch.ones(4)}, ValueError, r"x must be .* got \(4,\)"),
         ({"w1": torch.ones(5)}, ValueError, r"w1 must be \(m, d\) or \(S, m, d\); got \(5,\)"),
         ({"w2": torch.ones(2, 4)}, ValueError, r"w2 must be \(c, m\) = \(\*, 5\).* got \(2, 4\)"),
@@ -234,8 +264,16 @@ GOOD = {
         ({"b1": torch.ones(4)}, ValueError, r"b1 must be \(5,\) .*got \(4,\)"),
         ({"b2": torch.ones(1)}, ValueError, r"b2 must be \(2,\) .*got \(1,\)"),
         ({"w1": torch.ones(5, 4).double()}, TypeError, "x must have the dtype of w1"),
-        ({"w1": torch.ones(5, 4).int()}, TypeError, "w1 must be float32 or float64; got torch.int32"),
-        ({"w2": torch.ones(2, 5, device="meta")}, ValueError, "w2 must be on the device of w1, cpu"),
+        (
+            {"w1": torch.ones(5, 4).int()},
+            TypeError,
+            "w1 must be float32 or float64; got torch.int32",
+        ),
+        (
+            {"w2": torch.ones(2, 5, device="meta")},
+            ValueError,
+            "w2 must be on the device of w1, cpu",
+        ),
     ],
 )
 def test_bad_arguments(change: dict[str, Tensor], kind: type[Exception], message: str) -> None:
