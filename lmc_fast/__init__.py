@@ -8,7 +8,8 @@ from .data import Dataset, digits, mnist, sample_inputs, teacher
 from .matching import Matching, match
 from .nets import TwoLayerReLU, init_students
 from .ops.path_losses import PathLosses, path_losses
-from .ops.population_loss import population_loss, population_path_losses
+from .ops.population_loss import population_loss
+from .ops.population_path_losses import population_path_losses
 from .ops.train_ensemble import EnsembleResult, train_ensemble
 from .ops.two_layer_relu import two_layer_relu
 from .sharpness import sharpness

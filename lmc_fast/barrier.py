@@ -12,7 +12,7 @@ from .losses import check_inputs, check_option
 from .matching import Matching
 from .matching import match as match_neurons
 from .ops.path_losses import path_losses
-from .ops.population_loss import population_path_losses
+from .ops.population_path_losses import population_path_losses
 from .weights import Weights, as_teacher, as_weights, check_same_architecture
 
 if TYPE_CHECKING:

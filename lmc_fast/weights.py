@@ -107,7 +107,7 @@ def as_permutation(perm: Tensor, pairs: int, m: int) -> Tensor:
     return perm.expand(pairs, m)
 
 
-def as_weights(network: object, name: str = "network") -> Weights:
+def as_weights(network: object, name: str = "network", *, allow_empty: bool = False) -> Weights:
     """Read one network, or P stacked ones, into checked :class:`Weights`.
 
     Parameters
@@ -119,6 +119,8 @@ def as_weights(network: object, name: str = "network") -> Weights:
         Gradients flow through tensors and tuples; modules are read detached.
     name : str
         What error messages call it.
+    allow_empty : bool
+        Whether there may be no networks (P = 0), or networks without neurons (m = 0).
 
     Returns
     -------
@@ -134,7 +136,7 @@ def as_weights(network: object, name: str = "network") -> Weights:
     """
     w1, b1, w2, b2 = _arrays(network, name)
     w1 = _float_tensor(w1, f"{name}.w1")
-    if w1.ndim not in (2, 3) or w1.numel() == 0:
+    if w1.ndim not in (2, 3) or (w1.numel() == 0 and not allow_empty):
         raise ValueError(
             f"{name}.w1 must be (m, d) or (P, m, d) with no size of 0; got {tuple(w1.shape)}"
         )

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Population loss against a teacher in closed form, of students and of segments between them."""
+"""Population loss against a teacher in closed form: public function, fake, kernels, autograd."""
 
-from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..curves import PathLosses
+from .. import _native
 from ..reference import population_loss as reference
+from ..weights import Teacher, as_teacher, as_weights
+from ._library import define, fake, register, warn_reference_once
 
 
 def population_loss(
@@ -14,13 +17,25 @@ def population_loss(
 ) -> Tensor:
     """E |f(x) - f*(x)|^2 / 2 of S students, exactly and without samples.
 
+    With u_i, a_i the students' neurons and output weights, v_k, b_k the teacher's, and t the angle
+    between two neurons, the loss is::
+
+        1/2 sum_ij (a_i.a_j) K(u_i,u_j) - sum_ik (a_i.b_k) K(u_i,v_k)
+            + 1/2 sum_kl (b_k.b_l) K(v_k,v_l),
+        K(u, v) = |u||v| (sin t + (pi - t) cos t) / (2 pi)
+
+    in O(S (m^2 + m M) (c + d)) operations and O(S m (c + d)) memory. Results do not depend on the
+    number of threads, nor on the other students of the ensemble, to the last bit.
+
     Parameters
     ----------
     w1 : Tensor, shape (S, m, d) or (m, d)
+        S = 0 and m = 0 (the zero network) are legal.
     w2 : Tensor, shape (S, c, m) or (c, m), or None
         None means one output of ones.
     teacher : network
-        One network without biases, with d inputs and c outputs.
+        Anything :func:`lmc_fast.as_weights` reads: one network without biases, with d inputs and c
+        outputs. No gradient flows to it.
     inputs : {"gaussian", "sphere"}
         x ~ N(0, I_d), or uniform on the sphere of radius ``radius`` in R^d.
     radius : float
@@ -28,42 +43,109 @@ def population_loss(
     Returns
     -------
     float64 Tensor, shape (S,)
-        Arithmetic is float64 for float32 weights too.
+        Differentiable with respect to ``w1`` and ``w2``; the gradient is found in the same pass.
+        (A second derivative works too, through plain torch operations of size (S, m, m, d).)
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument, what was wanted, and what to pass instead.
 
+    Notes
+    -----
+    Arithmetic is float64 for float32 weights too, because the three sums cancel near a minimum:
+    losses are good to about 1e-15 of the sums' size, and the loss of an exact minimum may come out
+    below zero by as much. Angles are taken from |u/|u| - v/|v|| and |u/|u| + v/|v||, so that
+    parallel and antiparallel neurons lose no digits. A neuron of zeros contributes zero, and its
+    gradient is zero.
+
+    On devices other than the CPU the plain torch reference runs, with one warning.
+
     References
     ----------
     Cho and Saul, Kernel methods for deep learning, NeurIPS 2009 (the arc-cosine kernel).
+
+    Examples
+    --------
+    >>> v = torch.eye(3, dtype=torch.float64)
+    >>> population_loss(v[None], None, v)
+    tensor([0.], dtype=torch.float64)
     """
-    return reference.population_loss(w1, w2, teacher, inputs, radius)
+    students = as_weights(w1 if w2 is None else (w1, w2), "student", allow_empty=True)
+    _, _, d, c = students.sizes
+    v1, v2 = as_teacher(teacher, d, c)
+    scale = reference.input_scale(inputs, radius, d)
+    grad = torch.is_grad_enabled()
+    wanted = [grad and students.w1.requires_grad, grad and students.w2.requires_grad]
+    device = students.w1.device
+    loss: Tensor = torch.ops.lmc_fast.population_loss(
+        students.w1, students.w2, v1.to(device), v2.to(device), scale, wanted
+    )[0]
+    return loss
 
 
-def population_path_losses(
-    a: object,
-    b: object,
-    teacher: object,
-    alphas: int | Sequence[float] | Tensor = 25,
-    inputs: str = "gaussian",
-    radius: float = 1.0,
-) -> PathLosses:
-    """Population losses of (1 - alpha) a + alpha b, for P pairs and A alphas at once.
+define(
+    "population_loss(Tensor w1, Tensor w2, Tensor v1, Tensor v2, float scale, bool[2] wanted)"
+    " -> (Tensor, Tensor, Tensor)"
+)
 
-    Parameters
-    ----------
-    a, b : network
-        Anything :func:`lmc_fast.as_weights` reads, without biases; P networks each.
-    teacher, inputs, radius
-        As for :func:`population_loss`.
-    alphas : int or sequence of float
-        A number of equally spaced points with both ends, or sorted points in [0, 1].
 
-    Returns
-    -------
-    PathLosses
-        ``alphas`` (A,) and ``losses`` (P, A), float64; no accuracies.
-    """
-    return reference.population_path_losses(a, b, teacher, alphas, inputs, radius)
+@fake("population_loss")
+def _forward_fake(
+    w1: Tensor, w2: Tensor, v1: Tensor, v2: Tensor, scale: float, wanted: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    shapes = (w1.shape[:1], w1.shape if wanted[0] else (0,), w2.shape if wanted[1] else (0,))
+    loss, dw1, dw2 = (w1.new_empty(shape, dtype=torch.float64) for shape in shapes)
+    return loss, dw1, dw2
+
+
+@register("population_loss", "CPU")
+def _forward_cpu(
+    w1: Tensor, w2: Tensor, v1: Tensor, v2: Tensor, scale: float, wanted: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    loss, dw1, dw2 = _forward_fake(w1, w2, v1, v2, scale, wanted)
+    u, a, v, b = (t.detach().double() for t in (w1, w2, v1, v2))
+    _native.population_loss(
+        u, a, v, b, scale, loss, dw1 if wanted[0] else None, dw2 if wanted[1] else None,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return loss, dw1, dw2
+
+
+@register("population_loss", "CompositeExplicitAutograd")
+def _forward_reference(
+    w1: Tensor, w2: Tensor, v1: Tensor, v2: Tensor, scale: float, wanted: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    warn_reference_once("population_loss", w1.device)
+    if not any(wanted):
+        loss = scale * reference.population_loss(w1, w2, Teacher(v1, v2))
+        return loss, loss.new_empty(0), loss.new_empty(0)
+    loss, dw1, dw2 = (scale * t for t in reference.population_loss_gradient(w1, w2, (v1, v2)))
+    empty = loss.new_empty(0)
+    return loss, dw1 if wanted[0] else empty, dw2 if wanted[1] else empty.clone()
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    w1, w2, v1, v2, ctx.scale, _ = inputs
+    ctx.save_for_backward(w1, w2, v1, v2, output[1], output[2])
+    ctx.mark_non_differentiable(output[1], output[2])
+
+
+def _backward(ctx: Any, dloss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    w1, w2, v1, v2, *gradients = ctx.saved_tensors
+    needed = ctx.needs_input_grad[:2]
+    if torch.is_grad_enabled():
+        # Somebody will differentiate the gradient: it must come out of differentiable operations.
+        inputs = [w for w, need in zip((w1, w2), needed, strict=True) if need]
+        loss = ctx.scale * reference.population_loss(w1, w2, Teacher(v1, v2))
+        found = iter(torch.autograd.grad(loss, inputs, dloss, create_graph=True))
+        results = [next(found) if need else None for need in needed]
+    else:
+        results = [
+            (dloss[:, None, None] * gradient).to(w.dtype) if need else None
+            for w, gradient, need in zip((w1, w2), gradients, needed, strict=True)
+        ]
+    return (*results, None, None, None, None)
+
+
+torch.library.register_autograd("lmc_fast::population_loss", _backward, setup_context=_keep_inputs)

@@ -29,6 +29,7 @@ from ..losses import check_option
 from ..weights import Teacher, as_teacher, as_weights, check_no_biases, check_same_architecture
 
 INPUTS = ("gaussian", "sphere")
+NO_BIASES = "Pass samples x and y instead of a teacher, or drop them"  # what to do about biases
 
 # s(x) = sum_k (-1)^(k+1) 2k/(2k+1)! x^(2k+1); below 0.5 the term left out is 1e-17 of the sum.
 _SERIES_LIMIT = 0.5
@@ -147,7 +148,7 @@ def population_path_losses(
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
     for name, weights in (("a", a), ("b", b)):
-        check_no_biases(weights, name, "Pass samples x and y instead of a teacher, or drop them")
+        check_no_biases(weights, name, NO_BIASES)
     points = as_alphas(alphas)
     losses = []
     for alpha in points.tolist():
@@ -158,7 +159,7 @@ def population_path_losses(
 
 def _students(w1: Tensor, w2: Tensor | None, teacher: object) -> tuple[Tensor, Tensor, Teacher]:
     """w1 (S, m, d), w2 (S, c, m) and the teacher, all float64 and checked."""
-    weights = as_weights(w1 if w2 is None else (w1, w2), "student")
+    weights = as_weights(w1 if w2 is None else (w1, w2), "student", allow_empty=True)
     _, _, d, c = weights.sizes
     v1, v2 = as_teacher(teacher, d, c)
     device = weights.w1.device

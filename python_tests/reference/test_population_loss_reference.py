@@ -225,7 +225,7 @@ def test_path_of_a_network_to_itself_is_flat():
     [
         ({"w1": torch.zeros(2, 3, 4, dtype=torch.float16)}, TypeError, "float32 or float64"),
         ({"w1": torch.full((2, 3, 4), torch.nan)}, ValueError, "finite"),
-        ({"w1": torch.zeros(2, 0, 4)}, ValueError, "no size of 0"),
+        ({"w1": torch.zeros(2, 3, 0)}, ValueError, "d = 0; got 4"),
         ({"w1": torch.ones(2, 3, 5)}, ValueError, "d = 5; got 4"),
         ({"w2": torch.ones(2, 2, 3)}, ValueError, "c = 2 outputs"),
         ({"w2": torch.ones(2, 1, 4)}, ValueError, r"w2 must be \(c, m\) = \(\*, 3\)"),
@@ -238,6 +238,13 @@ def test_bad_input(arguments, error, message):
     good = {"w1": torch.ones(2, 3, 4), "w2": None, "teacher": torch.ones(2, 4)}
     with pytest.raises(error, match=message):
         population_loss(**{**good, **arguments})
+
+
+def test_no_neurons_is_the_zero_network_and_no_students_no_losses():
+    teacher = random(3, 4)
+    zero = population_loss(torch.zeros(2, 5, 4, dtype=torch.float64), None, teacher)
+    assert_close(population_loss(torch.zeros(2, 0, 4), None, teacher), zero, 0)
+    assert population_loss(torch.zeros(0, 3, 4), None, teacher).shape == (0,)
 
 
 def test_paths_refuse_biases():

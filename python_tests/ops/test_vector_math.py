@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The kernels' elementary functions against 40-digit arithmetic, once per CPU target."""
+"""The kernels' elementary functions against 40-digit arithmetic."""
 
 import math
-import os
-import subprocess
-import sys
 
 import mpmath
 import numpy as np
@@ -88,16 +85,3 @@ def test_rejects_unknown_names_and_other_arrays():
         _native.vector_math("exp", x.astype(np.float32), x)
     with pytest.raises(ValueError, match=r"out must have shape \(3,\)"):
         _native.vector_math("exp", x, np.zeros(4))
-
-
-@pytest.mark.parametrize(
-    "target", [t for t in _native.supported_cpu_targets() if t != _native.cpu_target()]
-)
-@pytest.mark.skipif("LMC_FAST_CPU_TARGET" in os.environ, reason="already runs for one target")
-def test_other_targets(target):
-    """Run this file again with the kernels of another instruction set."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env={**os.environ, "LMC_FAST_CPU_TARGET": target}, capture_output=True, text=True,
-    )
-    assert run.returncode == 0, run.stdout

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Population losses along segments: public function, fake kernels, kernels, autograd."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _native
+from ..curves import PathLosses, as_alphas
+from ..reference import population_loss as reference
+from ..weights import (
+    Teacher,
+    Weights,
+    as_teacher,
+    as_weights,
+    check_no_biases,
+    check_same_architecture,
+)
+from ._library import define, fake, register, warn_reference_once
+
+
+def population_path_losses(
+    a: object,
+    b: object,
+    teacher: object,
+    alphas: int | Sequence[float] | Tensor = 25,
+    inputs: str = "gaussian",
+    radius: float = 1.0,
+) -> PathLosses:
+    """Population losses of (1 - alpha) a + alpha b, for P pairs and A alphas at once.
+
+    Parameters
+    ----------
+    a, b : network
+        Anything :func:`lmc_fast.as_weights` reads, without biases; P networks each, of one shape,
+        dtype and device.
+    teacher, inputs, radius
+        As for :func:`lmc_fast.population_loss`.
+    alphas : int or sequence of float
+        A number of equally spaced points with both ends, or sorted points in [0, 1].
+
+    Returns
+    -------
+    PathLosses
+        ``alphas`` (A,) and ``losses`` (P, A), float64; no accuracies. At alpha = 0 and 1 they are
+        :func:`lmc_fast.population_loss` of a and b to the last bit, and where a = b the curve is
+        flat to the last bit. Differentiable with respect to tensors given in ``a`` and ``b``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was wanted, and what to pass instead.
+
+    Notes
+    -----
+    The weights in between are float64 for float32 networks too. On devices other than the CPU the
+    plain torch reference runs, with one warning.
+    """
+    first, second = as_weights(a, "a"), as_weights(b, "b")
+    check_same_architecture(first, second)
+    for name, weights in (("a", first), ("b", second)):
+        check_no_biases(weights, name, reference.NO_BIASES)
+    _, _, d, c = first.sizes
+    v1, v2 = as_teacher(teacher, d, c)
+    points = as_alphas(alphas)
+    scale = reference.input_scale(inputs, radius, d)
+    device = first.w1.device
+    losses: Tensor = torch.ops.lmc_fast.population_path_losses(
+        first.w1, first.w2, second.w1, second.w2, v1.to(device), v2.to(device), points, scale
+    )
+    return PathLosses(points, losses, None)
+
+
+_ARGUMENTS = (
+    "Tensor a1, Tensor a2, Tensor b1, Tensor b2, Tensor v1, Tensor v2, Tensor alphas, float scale"
+)
+define(f"population_path_losses({_ARGUMENTS}) -> Tensor")
+define(
+    f"population_path_losses_backward(Tensor dlosses, {_ARGUMENTS})"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+@fake("population_path_losses")
+def _forward_fake(
+    a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
+    scale: float,
+) -> Tensor:  # fmt: skip
+    losses: Tensor = a1.new_empty((a1.shape[0], alphas.shape[0]), dtype=torch.float64)
+    return losses
+
+
+@fake("population_path_losses_backward")
+def _backward_fake(
+    dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
+    alphas: Tensor, scale: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    return tuple(w.new_empty(w.shape) for w in (a1, a2, b1, b2))
+
+
+@register("population_path_losses", "CPU")
+def _forward_cpu(
+    a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
+    scale: float,
+) -> Tensor:  # fmt: skip
+    losses = _forward_fake(a1, a2, b1, b2, v1, v2, alphas, scale)
+    a1, a2, b1, b2, v1, v2, at = (t.detach().double() for t in (a1, a2, b1, b2, v1, v2, alphas))
+    threads = torch.get_num_threads()
+    _native.population_path_losses(a1, a2, b1, b2, v1, v2, at, scale, losses, threads)
+    return losses
+
+
+@register("population_path_losses_backward", "CPU")
+def _backward_cpu(
+    dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
+    alphas: Tensor, scale: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    dtype = a1.dtype
+    da1, da2, db1, db2 = (w.new_empty(w.shape, dtype=torch.float64) for w in (a1, a2, b1, b2))
+    g, a1, a2, b1, b2 = (t.detach().double() for t in (dlosses, a1, a2, b1, b2))
+    v1, v2, alphas = (t.detach().double() for t in (v1, v2, alphas))
+    _native.population_path_losses_backward(
+        g, a1, a2, b1, b2, v1, v2, alphas, scale, da1, da2, db1, db2, torch.get_num_threads()
+    )
+    return tuple(gradient.to(dtype) for gradient in (da1, da2, db1, db2))
+
+
+@register("population_path_losses", "CompositeExplicitAutograd")
+def _forward_reference(
+    a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
+    scale: float,
+) -> Tensor:  # fmt: skip
+    warn_reference_once("population_path_losses", a1.device)
+    return _losses_by_reference((a1, a2, b1, b2), v1, v2, alphas, scale)
+
+
+@register("population_path_losses_backward", "CompositeExplicitAutograd")
+def _backward_reference(
+    dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
+    alphas: Tensor, scale: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    with torch.enable_grad():
+        leaves = [w.detach().requires_grad_() for w in (a1, a2, b1, b2)]
+        losses = _losses_by_reference(leaves, v1, v2, alphas, scale)
+        return torch.autograd.grad(losses, leaves, dlosses)
+
+
+def _losses_by_reference(
+    weights: Sequence[Tensor], v1: Tensor, v2: Tensor, alphas: Tensor, scale: float
+) -> Tensor:
+    # Interpolated in float64, like the native kernels' weights.
+    a1, a2, b1, b2 = (w.double() for w in weights)
+    a, b = Weights(a1, None, a2, None), Weights(b1, None, b2, None)
+    return scale * reference.population_path_losses(a, b, Teacher(v1, v2), alphas).losses
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.scale = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, dlosses: Tensor) -> tuple[Tensor | None, ...]:
+    a1, a2, b1, b2, v1, v2, alphas = ctx.saved_tensors
+    weights = (a1, a2, b1, b2)
+    needed = ctx.needs_input_grad[:4]
+    if torch.is_grad_enabled():
+        # Somebody will differentiate the gradient: it must come out of differentiable operations.
+        inputs = [w for w, need in zip(weights, needed, strict=True) if need]
+        losses = _losses_by_reference(weights, v1, v2, alphas, ctx.scale)
+        found = iter(torch.autograd.grad(losses, inputs, dlosses, create_graph=True))
+        results = [next(found) if need else None for need in needed]
+    else:
+        gradients = torch.ops.lmc_fast.population_path_losses_backward(
+            dlosses, *weights, v1, v2, alphas, ctx.scale
+        )
+        results = [g if need else None for g, need in zip(gradients, needed, strict=True)]
+    return (*results, None, None, None, None)
+
+
+torch.library.register_autograd(
+    "lmc_fast::population_path_losses", _backward, setup_context=_keep_inputs
+)
