@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: MIT
+"""Studies: a grid of cells is computed into rows, a store keeps them, plots read only the store.
+
+``config`` settings and presets; ``store`` the SQLite file and the weights beside it; ``cells``
+what one cell measures; ``runner`` chunks, executor and resuming; ``width`` and
+``learning_rate`` the two studies; ``statistics`` intervals and fits; ``report`` and ``plots``
+what is shown. Needs the extra ``lmc_fast[studies]``.
+"""

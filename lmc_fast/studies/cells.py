@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""A chunk of cells: pairs of students at one width and step size, trained and measured together.
+
+:func:`run_chunk` is a plain function of a picklable :class:`Chunk`, so any executor can run it,
+in this process or another. Its rows depend on the seeds alone, not on how they are chunked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..barrier import Barrier, barrier_height
+from ..matching import Matching, match
+from ..sparsity import alive_count, participation_ratio
+from ..weights import Weights
+from .config import LearningRateConfig, StudyConfig, TeacherProblem
+from .store import CellKey, Curve, Row
+from .tasks import Task, Trained, make_task
+
+SIDES = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Pairs of seeds to be trained at one width and step size, and how.
+
+    ``threads`` and ``data_dir`` say how the work is done and do not change its result.
+    """
+
+    config: StudyConfig
+    width: int
+    lr: float
+    pairs: tuple[tuple[int, int], ...]
+    threads: int | None = None
+    data_dir: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Names the chunk's weights file and its claim; other pairs give another name."""
+        exact = repr((self.width, self.lr, self.pairs)).encode()
+        digest = hashlib.sha256(exact).hexdigest()[:8]
+        return f"m{self.width}-lr{self.lr:.6g}-seed{self.pairs[0][0]}-{digest}"
+
+    @property
+    def keys(self) -> list[CellKey]:
+        """Keys of the chunk's cells."""
+        return [CellKey(self.width, self.lr, a, b) for a, b in self.pairs]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One finished pair: its row and its barrier curves."""
+
+    row: Row
+    curves: list[Curve]
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """Finished cells of a chunk, and the students' tensors by name, in the order of ``seeds``."""
+
+    chunk: Chunk
+    cells: list[Cell]
+    tensors: dict[str, Tensor]
+    seconds: float
+
+
+def column(quantity: str, matching: str, split: str = "population") -> str:
+    """Name of a measurement in the store: ``barrier_gap``, ``barrier_gap_test``."""
+    return f"{quantity}_{matching}" + ("" if split == "population" else f"_{split}")
+
+
+def splits_of(config: StudyConfig) -> tuple[str, ...]:
+    """Where a configuration measures losses; the first is the one that is trained on."""
+    return ("population",) if isinstance(config.problem, TeacherProblem) else ("train", "test")
+
+
+def measurement_columns(config: StudyConfig) -> dict[str, str]:
+    """Names and SQLite types of what :func:`run_chunk` measures for one pair.
+
+    ``failed`` is 0 or 1, see :class:`Trained`; ``loss`` is the trained objective, nats for
+    images; ``alive`` counts neurons; ``moved`` is the fraction of neurons a matching moved;
+    ``alpha`` is where the barrier is attained. Barriers are NULL when a student failed.
+    """
+    sided = {"failed": "INTEGER", "steps": "INTEGER", "loss": "REAL", "alive": "INTEGER"}
+    sided["participation"] = "REAL"
+    images = not isinstance(config.problem, TeacherProblem)
+    if isinstance(config, LearningRateConfig) and not images:
+        sided["sharpness"] = "REAL"
+    if images:
+        sided |= {"accuracy_train": "REAL", "loss_test": "REAL", "accuracy_test": "REAL"}
+    columns = {f"{name}_{side}": kind for name, kind in sided.items() for side in SIDES}
+    for matching in config.matchings:
+        for split in splits_of(config):
+            columns[column("barrier", matching, split)] = "REAL"
+            columns[column("alpha", matching, split)] = "REAL"
+            if images:
+                columns[column("accuracy_drop", matching, split)] = "REAL"
+        columns[column("moved", matching)] = "REAL"
+        columns[column("match_seconds", matching)] = "REAL"
+    return columns
+
+
+def run_chunk(chunk: Chunk) -> ChunkResult:
+    """Train the chunk's students and measure every pair.
+
+    Returns
+    -------
+    ChunkResult
+        One cell per pair, in the order of ``chunk.pairs``.
+    """
+    begun = time.perf_counter()
+    task = make_task(chunk.config, chunk.data_dir)
+    seeds = [seed for pair in chunk.pairs for seed in pair]
+    trained = task.train(seeds, chunk.width, chunk.lr, chunk.threads)
+    rows: list[Row] = [dict(key._asdict()) for key in chunk.keys]
+    _measure_students(task, trained, rows)
+    curves: list[list[Curve]] = [[] for _ in rows]
+    sound = ~trained.failed.view(-1, 2).any(1)
+    kept = [int(i) for i in sound.nonzero()[:, 0]]
+    if kept:
+        index = torch.tensor(kept)
+        ends = trained.take(2 * index), trained.take(2 * index + 1)
+        for matching in chunk.config.matchings:
+            _measure_pairs(
+                task, matching, *ends, [rows[i] for i in kept], [curves[i] for i in kept]
+            )
+    empty = dict.fromkeys(measurement_columns(chunk.config))
+    cells = [Cell({**empty, **row}, found) for row, found in zip(rows, curves, strict=True)]
+    tensors = {"w1": trained.weights.w1, "w2": trained.weights.w2, "seeds": torch.tensor(seeds)}
+    return ChunkResult(chunk, cells, tensors, time.perf_counter() - begun)
+
+
+def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:
+    weights = trained.weights
+    measured = {
+        "failed": trained.failed.to(torch.int64),
+        "steps": trained.steps,
+        "loss": trained.loss,
+        "alive": alive_count(weights.w1, weights.w2, threshold=task.config.alive_threshold),
+        "participation": participation_ratio(weights.w1, weights.w2),
+    }
+    if isinstance(task.config, LearningRateConfig):
+        curvature = task.sharpness(weights)
+        if curvature is not None:
+            # The Hessian at the last finite weights of a diverged student says nothing.
+            measured["sharpness"] = curvature.masked_fill(trained.failed, float("nan"))
+    for name, values in measured.items():
+        for i, value in enumerate(values.tolist()):
+            # SQLite has no NaN: a value that is not a number is absent.
+            rows[i // 2][f"{name}_{SIDES[i % 2]}"] = None if value != value else value
+
+
+def _measure_pairs(
+    task: Task, name: str, a: Weights, b: Weights, rows: list[Row], curves: list[list[Curve]]
+) -> None:
+    matching = _match(task, name, a, b, rows)
+    found = task.barriers(a, matching.apply(b))
+    for i, row in enumerate(rows):
+        row[column("moved", name)] = float(matching.moved[i])
+        row[column("match_seconds", name)] = matching.seconds / len(rows)
+        for split, result in found.items():
+            row[column("barrier", name, split)] = float(result.height[i])
+            row[column("alpha", name, split)] = float(result.alpha[i])
+            curve = result.curve
+            curves[i].append(
+                Curve(name, split, curve.alphas.cpu().numpy(), curve.losses[i].cpu().numpy())
+            )
+            if curve.accuracies is not None:
+                _measure_accuracy(row, name, split, i, result)
+
+
+def _measure_accuracy(row: Row, name: str, split: str, i: int, result: Barrier) -> None:
+    accuracies = result.curve.accuracies
+    assert accuracies is not None
+    # An accuracy that falls is a barrier in its negative: one formula serves both.
+    drop, _ = barrier_height(-accuracies[i : i + 1], result.curve.alphas, result.definition)
+    row[column("accuracy_drop", name, split)] = float(drop[0])
+    for side, end in zip(SIDES, (0, -1), strict=True):
+        row[f"accuracy_{split}_{side}"] = float(accuracies[i, end])
+        if split == "test":
+            row[f"loss_test_{side}"] = float(result.curve.losses[i, end])
+
+
+def _match(task: Task, name: str, a: Weights, b: Weights, rows: Sequence[Row]) -> Matching:
+    x = task.matching_inputs if name == "activations" else None
+    if name != "random":
+        return match(a, b, cost=name, x=x)
+    # Drawn pair by pair from the pair's own seed, so that chunking does not change it.
+    single = [
+        match(_only(a, i), _only(b, i), cost=name, seed=int(row["seed_a"] or 0))
+        for i, row in enumerate(rows)
+    ]
+    return Matching(
+        torch.cat([found.perm for found in single]),
+        torch.cat([found.cost for found in single]),
+        sum(found.seconds for found in single),
+        name,
+    )
+
+
+def _only(weights: Weights, i: int) -> Weights:
+    return Weights(weights.w1[i : i + 1], None, weights.w2[i : i + 1], None)

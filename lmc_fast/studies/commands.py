@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: MIT
+"""The commands of ``lmc-fast``: their options, their help, and what they print."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Study(StrEnum):
+    """Studies by name."""
+
+    width = "width"
+    learning_rate = "learning-rate"
+
+
+class Preset(StrEnum):
+    """Presets by name."""
+
+    quick = "quick"
+    full = "full"
+
+
+class Data(StrEnum):
+    """Problems by name."""
+
+    teacher = "teacher"
+    digits = "digits"
+    mnist = "mnist"
+
+
+class TeacherKind(StrEnum):
+    """Kinds of teacher, by name."""
+
+    orthonormal = "orthonormal"
+    random = "random"
+
+
+class Match(StrEnum):
+    """Ways to match neurons, by name."""
+
+    none = "none"
+    gap = "gap"
+    weights = "weights"
+    activations = "activations"
+    random = "random"
+
+
+class Definition(StrEnum):
+    """Definitions of the barrier, by name."""
+
+    chord = "chord"
+    endpoint_mean = "endpoint_mean"
+    midpoint = "midpoint"
+
+
+DataOption = Annotated[
+    Data | None,
+    typer.Option(
+        help="What students learn: a **teacher** in closed form (default), scikit-learn's "
+        "8x8 **digits**, or **mnist**.",
+        show_default=False,
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the four MNIST files; without it $LMC_FAST_DATA, then the user's cache.",
+        show_default=False,
+    ),
+]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Results folder that 'lmc-fast study' wrote.")
+]
+
+
+@app.callback()
+def _lmc_fast(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; allowed anywhere.")
+    ] = False,
+) -> None:
+    """The loss barrier between two-layer ReLU networks modulo permutation, fast and exactly.
+
+    Start with **lmc-fast study width**, which trains 2,560 students, matches them in pairs and
+    draws double descent of the barrier in the width.
+    """
+
+
+@app.command()
+def study(
+    study: Annotated[Study, typer.Argument(help="Which study to run.")],
+    preset: Annotated[
+        Preset, typer.Option(help="**quick**: a minute or two. **full**: for a paper.")
+    ] = Preset.quick,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="TOML file laid over the preset; --print-config shows every setting.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting, laid over preset and file, such as **pairs=128**, "
+            "**widths=[4,8,16]** or **problem.d=20**; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Results folder; default **studies/STUDY-PRESET-HASH**, the hash being that "
+            "of the configuration.",
+            show_default=False,
+        ),
+    ] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads to train with; default all cores.", show_default=False),
+    ] = None,
+    chunk: Annotated[
+        int,
+        typer.Option(min=1, help="Pairs trained in one call, and lost by a kill at the most."),
+    ] = 16,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print every setting as TOML and stop.")
+    ] = False,
+) -> None:
+    """Run a study, or finish one that was stopped, and draw its figures.
+
+    **width**: the barrier against the students' width m, with and without matching.
+    **learning-rate**: alive neurons and barrier up to the step size at which training diverges;
+    that threshold is searched first.
+
+    Stop it at any time (Ctrl-C, kill, power): the same command resumes and finished cells are
+    skipped. Every pair of students is a row of DIR/study.sqlite; trained weights are in
+    DIR/weights.
+    """
+    from .plots import plot_study
+    from .presets import load_config, to_toml
+    from .report import ProgressBar, study_table
+    from .runner import run_study
+    from .store import open_existing
+    from .summary import summarise
+
+    chosen = load_config(
+        study.value,
+        preset=preset.value,
+        data=None if data is None else data.value,
+        file=config,
+        overrides=settings or [],
+    )
+    if print_config:
+        print(to_toml(chosen), end="")
+        return
+    kind = chosen.problem.data
+    name = "-".join([study.value, *([kind] if kind != "teacher" else []), preset.value])
+    folder = out or Path("studies") / f"{name}-{chosen.digest()[:8]}"
+    try:
+        with ProgressBar(name) as progress:
+            outcome = run_study(
+                chosen,
+                folder,
+                data_dir=data_dir,
+                threads=threads,
+                chunk_pairs=chunk,
+                progress=progress,
+            )
+    except KeyboardInterrupt as interrupt:
+        print(f"lmc-fast: {interrupt or 'interrupted'}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    console = Console()
+    with open_existing(folder) as store:
+        console.print(study_table(summarise(store)))
+    skipped = outcome.cells - outcome.computed
+    console.print(
+        f"{outcome.cells} cells in {folder}"
+        + (f" ({skipped} were there before)" if skipped else ""),
+        soft_wrap=True,
+    )
+    for path in plot_study(folder):
+        console.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def plot(
+    folder: FolderArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where figures go; default DIR.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw a study's figures again (PNG and SVG) from its store, finished or not."""
+    from .plots import plot_study
+
+    for path in plot_study(folder, out):
+        print(path)
+
+
+@app.command()
+def export(
+    folder: FolderArgument,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Comma-separated values, one line per pair (default).")
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: standard output.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a study's rows, one per pair of students, for other programs."""
+    from .store import open_existing, reported
+
+    del as_csv
+    with open_existing(folder) as store:
+        rows, names = store.rows(), store.columns
+    with reported(folder if out is None else out.parent):
+        if out is None:
+            _write_csv(sys.stdout, names, rows)
+            return
+        with open(out, "w", newline="", encoding="utf-8") as file:
+            _write_csv(file, names, rows)
+
+
+def _write_csv(file: TextIO, names: list[str], rows: Iterable[Mapping[str, object]]) -> None:
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+@app.command()
+def barrier(
+    a: Annotated[
+        Path,
+        typer.Argument(
+            metavar="A",
+            help="Checkpoint: safetensors, or a state_dict saved by torch. A study's weights file "
+            "holds many students; **FILE@7** is the one of seed 7.",
+        ),
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other checkpoint.")],
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    match: Annotated[
+        Match | None,
+        typer.Option(help="Match neurons first, and show the barrier without it beside."),
+    ] = None,
+    definition: Annotated[
+        Definition, typer.Option(help="Above what the loss is measured.")
+    ] = Definition.chord,
+    alphas: Annotated[int, typer.Option(min=2, help="Points along the segment.")] = 25,
+    teacher_width: Annotated[
+        int | None, typer.Option(min=1, help="M; default 5.", show_default=False)
+    ] = None,
+    teacher_kind: Annotated[
+        TeacherKind | None,
+        typer.Option(help="Default orthonormal.", show_default=False),
+    ] = None,
+    teacher_seed: Annotated[
+        int | None, typer.Option(min=0, help="Default 0.", show_default=False)
+    ] = None,
+    save_plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw the loss along the segment, PNG or SVG.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Measure the loss barrier between two trained networks.
+
+    Weights files of a study know their problem; for other files --data and the teacher's options
+    say what the loss is. Only tensors are read: a pickle that carries code is refused.
+    """
+    from .pairs import measure_pair, save_curve
+    from .report import barrier_table
+
+    results = measure_pair(
+        a,
+        b,
+        problem={
+            "data": data and data.value,
+            "teacher_width": teacher_width,
+            "teacher_kind": teacher_kind and teacher_kind.value,
+            "teacher_seed": teacher_seed,
+        },
+        data_dir=data_dir,
+        match=match and match.value,
+        definition=definition.value,
+        alphas=alphas,
+    )
+    Console().print(barrier_table(results))
+    if save_plot is not None:
+        save_curve(results, save_plot)
+        print(save_plot)
+
+
+@app.command()
+def info() -> None:
+    """Say what this installation is and where it runs: version, CPU target, CUDA, threads."""
+    from ..backend import backend
+
+    print(backend())

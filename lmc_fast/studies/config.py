@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""What a study is asked to do: typed settings and the hash that names them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+StudyName = Literal["width", "learning-rate"]
+DataName = Literal["teacher", "digits", "mnist"]
+MatchingName = Literal["none", "gap", "weights", "activations", "random"]
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TeacherProblem(_Settings):
+    """A teacher with M neurons and Gaussian or spherical inputs: loss and barrier in closed form.
+
+    Letters as everywhere: d is the input dimension, M the teacher's width. A student at least as
+    wide as its teacher counts as converged when its population loss is at most ``converged_loss``.
+    """
+
+    data: Literal["teacher"] = "teacher"
+    d: Count = 10
+    teacher_width: Count = 5
+    teacher_kind: Literal["orthonormal", "random"] = "orthonormal"
+    teacher_seed: Seed = 0
+    inputs: Literal["gaussian", "sphere"] = "gaussian"
+    radius: Positive = 1.0
+    converged_loss: Positive = 1e-4
+
+    @model_validator(mode="after")
+    def _teacher_fits(self) -> TeacherProblem:
+        if self.teacher_kind == "orthonormal" and self.teacher_width > self.d:
+            raise ValueError(
+                f"teacher_width must be at most d = {self.d} for an orthonormal teacher; "
+                f"got {self.teacher_width}: raise d or take teacher_kind = 'random'"
+            )
+        return self
+
+
+class DatasetProblem(_Settings):
+    """Classification of real images by a two-layer network without biases, cross entropy in nats.
+
+    ``train_samples`` and ``test_samples`` keep the first that many samples; None keeps all.
+    """
+
+    data: Literal["digits", "mnist"]
+    train_samples: Count | None = None
+    test_samples: Count | None = None
+
+
+Problem = Annotated[TeacherProblem | DatasetProblem, Field(discriminator="data")]
+
+
+class StudyConfig(_Settings):
+    """Settings that both studies share. Everything here is part of the configuration's hash.
+
+    Student p-th pair uses the seeds ``first_seed + 2p`` and ``first_seed + 2p + 1``, at every
+    width and learning rate. w1 starts as N(0, ``init_scale``^2 / d); w2 is fixed to ones with a
+    teacher, and starts as N(0, ``w2_scale``^2 / m) and is trained with images.
+    """
+
+    study: ClassVar[StudyName]
+
+    problem: Problem = TeacherProblem()
+    pairs: Count = 64
+    first_seed: Seed = 0
+    method: Literal["population_gd", "gd", "sgd"] = "population_gd"
+    steps: Count = 2500
+    batch_size: Count | None = None
+    tol: Annotated[float, Field(ge=0)] = 0.0
+    init_scale: Positive = 0.1
+    w2_scale: Positive = 1.0
+    dtype: Literal["float32", "float64"] = "float64"
+    matchings: tuple[MatchingName, ...] = ("none", "gap", "weights")
+    definition: Literal["chord", "endpoint_mean", "midpoint"] = "chord"
+    alphas: Annotated[int, Field(ge=2)] = 25
+    alive_threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+
+    @field_validator("matchings")
+    @classmethod
+    def _matchings_differ(cls, value: tuple[MatchingName, ...]) -> tuple[MatchingName, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError(f"needs at least one name, none of them twice; got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> StudyConfig:
+        teacher = isinstance(self.problem, TeacherProblem)
+        if self.method == "population_gd" and not teacher:
+            raise ValueError(
+                f"method 'population_gd' needs a teacher; data '{self.problem.data}' has samples: "
+                "take method = 'sgd' or 'gd'"
+            )
+        if self.method == "gd" and teacher:
+            raise ValueError(
+                "method 'gd' trains on a fixed sample; a teacher has closed-form losses: "
+                "take method = 'population_gd', or 'sgd' for fresh samples every step"
+            )
+        if (self.method == "sgd") != (self.batch_size is not None):
+            raise ValueError(
+                f"batch_size goes with method 'sgd' and only with it; got method '{self.method}' "
+                f"and batch_size {self.batch_size}"
+            )
+        if "activations" in self.matchings and teacher:
+            raise ValueError(
+                "matching 'activations' needs samples; with a teacher take 'gap' or 'weights'"
+            )
+        return self
+
+    def canonical(self) -> str:
+        """Settings as JSON with sorted keys and no spaces: equal settings, equal text."""
+        return json.dumps(
+            {"study": self.study, **self.model_dump(mode="json")},
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of :meth:`canonical`."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+
+class WidthConfig(StudyConfig):
+    """Width study: ``pairs`` pairs of students at each of ``widths``.
+
+    The step size is ``lr`` / m, or ``lr`` itself with ``lr_per_width = false``. The tail exponent
+    is fitted on the widths from ``tail_from``; None is 2 M with a teacher, and the width of the
+    highest matched barrier with images.
+    """
+
+    study = "width"
+
+    widths: tuple[Count, ...] = (3, 4, 5, 6, 7, 8, 10, 14, 20, 28, 40, 56, 80)
+    lr: Positive = 4.0
+    lr_per_width: bool = True
+    tail_from: Count | None = None
+
+    @field_validator("widths")
+    @classmethod
+    def _widths_rise(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or list(value) != sorted(set(value)):
+            raise ValueError(f"must rise strictly and not be empty; got {list(value)}")
+        return value
+
+    def lr_at(self, width: int) -> float:
+        """Step size at one width."""
+        return self.lr / width if self.lr_per_width else self.lr
+
+
+class LearningRateConfig(StudyConfig):
+    """Learning-rate study at one ``width``, in units of the divergence threshold.
+
+    The threshold is found first: from ``pilot_lr`` (/ m with ``lr_per_width``), known to be calm,
+    a bracket is grown and bisected until it is narrower than ``bracket_tolerance`` of its upper
+    end, training ``bracket_students`` students per probe; a step size is above the threshold when
+    at least ``diverged_share`` of them diverge. ``grid`` lists step sizes as multiples of it.
+    """
+
+    study = "learning-rate"
+
+    width: Count = 20
+    grid: tuple[Positive, ...] = (0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 1.02)
+    pilot_lr: Positive = 1.0
+    lr_per_width: bool = True
+    bracket_students: Count = 16
+    bracket_tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.005
+    diverged_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @field_validator("grid")
+    @classmethod
+    def _grid_rises(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or list(value) != sorted(set(value)):
+            raise ValueError(f"must rise strictly and not be empty; got {list(value)}")
+        return value
+
+    def first_lr(self) -> float:
+        """The calm step size from which the threshold is searched."""
+        return self.pilot_lr / self.width if self.lr_per_width else self.pilot_lr
+
+
+CONFIG_TYPES: dict[str, type[WidthConfig] | type[LearningRateConfig]] = {
+    "width": WidthConfig,
+    "learning-rate": LearningRateConfig,
+}

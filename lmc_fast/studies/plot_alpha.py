@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Loss along the segment between two students, before and after matching."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from .config import LearningRateConfig, TeacherProblem
+from .plot_style import COLUMN, LOOKS, new_figure
+from .statistics import ROUNDING
+from .store import CellKey, Row, Store
+from .summary import Group, Summary
+
+
+def alpha_figure(summary: Summary, store: Store) -> Figure | None:
+    """Curves of the pair whose matched barrier is the median of its group's.
+
+    The group is the one with the highest matched barrier (with a teacher: beyond m = M), and in
+    a learning-rate study the last one below the divergence threshold. None where no pair survived.
+    """
+    group = _group(summary)
+    if group is None:
+        return None
+    best, split = summary.best_matching(), summary.splits[-1]
+    row = _median_row(group, f"barrier_{best}" + ("" if split == "population" else f"_{split}"))
+    key = CellKey(group.width, group.lr, int(row["seed_a"] or 0), int(row["seed_b"] or 0))
+    curves = {c.matching: c for c in store.curves(key) if c.split == split}
+    figure = new_figure(COLUMN, 2.7)
+    axes = figure.subplots()
+    teacher = isinstance(summary.config.problem, TeacherProblem)
+    lowest = max(min(float(c.losses.max()) for c in curves.values()) * 1e-2, ROUNDING)
+    for name in summary.config.matchings:
+        look, curve = LOOKS[name], curves[name]
+        axes.plot(
+            curve.alphas, curve.losses, color=look.colour, linestyle=look.line, label=look.label
+        )
+    if teacher:
+        axes.set_yscale("log")
+        # The ends are losses of 1e-9 and less; the barrier is what the figure is about.
+        if axes.get_ylim()[0] < lowest:
+            axes.set_ylim(bottom=lowest)
+    axes.set_xlabel(r"$\alpha$  (0: student a, 1: student b)")
+    axes.set_ylabel("population loss" if teacher else f"cross entropy, {split} (nats)")
+    axes.set_title(
+        f"Seeds {key.seed_a} and {key.seed_b}, m = {group.width}, lr = {group.lr:.3g}\n"
+        f"(median matched barrier of {len(group.sound)} pairs)"
+    )
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _group(summary: Summary) -> Group | None:
+    groups = [group for group in summary.groups if group.sound]
+    if isinstance(summary.config, LearningRateConfig):
+        return groups[-1] if groups else None
+    problem = summary.config.problem
+    if isinstance(problem, TeacherProblem):
+        groups = [group for group in groups if group.width > problem.teacher_width] or groups
+    best, split = summary.best_matching(), summary.splits[-1]
+    return max(groups, key=lambda group: group.barrier(best, split).value, default=None)
+
+
+def _median_row(group: Group, name: str) -> Row:
+    ranked = sorted(group.sound, key=lambda row: float(row[name] or 0))
+    return ranked[len(ranked) // 2]

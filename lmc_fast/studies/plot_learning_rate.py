@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Alive neurons and barrier against the step size, aligned, with the divergence edge shaded."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .plot_style import (
+    GREY,
+    PAGE,
+    Measure,
+    count_failures,
+    describe,
+    draw_measure,
+    legend_below,
+    measures,
+    new_figure,
+)
+from .summary import Group, Summary
+
+_GREEN = "#009E73"
+
+
+def learning_rate_figure(summary: Summary) -> Figure:
+    """Alive neurons on top, a panel per measure of the barrier below, one axis of step sizes."""
+    panels = [measure for measure in measures(summary.config) if measure.split != "train"]
+    figure = new_figure(PAGE, 1.9 + 1.9 * len(panels))
+    heights = [1.0, *(1.4 for _ in panels)]
+    column = figure.subplots(1 + len(panels), 1, sharex=True, height_ratios=heights)
+    unit = summary.bracket.threshold if summary.bracket else 1.0
+    groups = [group for group in summary.groups if group.sound]
+    x = np.array([group.lr / unit for group in groups])
+    _draw_alive(column[0], groups, x)
+    for axes, measure in zip(column[1:], panels, strict=True):
+        _draw_barriers(axes, summary, groups, x, measure)
+    for axes in column:
+        _shade(axes, summary, unit)
+    column[-1].set_xlabel(_axis_label(summary))
+    figure.suptitle(_title(summary), fontsize=8)
+    legend_below(figure, column[1], columns=4)
+    return figure
+
+
+def _draw_alive(axes: Axes, groups: list[Group], x: np.ndarray) -> None:
+    counts = [group.student_values("alive") for group in groups]
+    axes.fill_between(
+        x,
+        [values.min() for values in counts],
+        [values.max() for values in counts],
+        color=_GREEN,
+        alpha=0.2,
+        linewidth=0,
+    )
+    axes.plot(x, [values.mean() for values in counts], color=_GREEN, marker="o")
+    axes.set_ylabel("alive neurons\n(mean, range)")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+
+
+def _draw_barriers(
+    axes: Axes, summary: Summary, groups: list[Group], x: np.ndarray, measure: Measure
+) -> None:
+    draw_measure(axes, summary.config, groups, x, measure)
+    axes.set_ylabel("mean " + measure.label.replace(", ", ",\n"))
+
+
+def _shade(axes: Axes, summary: Summary, unit: float) -> None:
+    """Shade what lies beyond the threshold; a cross marks settings without a sound pair."""
+    right = max(1.02, max(group.lr for group in summary.groups) / unit)
+    right += 0.02 * right
+    if summary.bracket is not None:
+        axes.axvspan(summary.bracket.low / unit, right, color="#000000", alpha=0.1, linewidth=0)
+        axes.set_xlim(right=right)
+    lost = [group.lr / unit for group in summary.groups if not group.sound]
+    axes.plot(
+        lost,
+        [0.05] * len(lost),
+        "x",
+        color=GREY,
+        transform=axes.get_xaxis_transform(),
+        label="no pair survives" if lost else None,
+    )
+
+
+def _axis_label(summary: Summary) -> str:
+    if summary.bracket is None:
+        return "learning rate"
+    threshold = summary.bracket.threshold
+    return (
+        f"learning rate / divergence threshold (lr = {threshold:.4g} = "
+        f"{threshold * summary.groups[0].width:.3g}/m, shaded beyond)"
+    )
+
+
+def _title(summary: Summary) -> str:
+    config, m = summary.config, summary.groups[0].width
+    lines = [f"Sparsity and barrier against learning rate, m = {m}: {describe(config)}"]
+    lines.append(f"{config.pairs} pairs per step size, bands of barriers: 95% bootstrap interval")
+    return "\n".join([*lines, *count_failures(summary)])

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""How every figure looks: sizes of a two-column paper, colours all readers can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from .config import StudyConfig, TeacherProblem
+from .statistics import ROUNDING, Interval, mean_interval
+from .summary import Group, Summary
+
+Array = npt.NDArray[np.float64]
+
+COLUMN = 3.3  # inches, one column
+PAGE = 6.8  # inches, both columns
+GREY = "#777777"
+_DECADES = 7
+
+_RC: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    # The same store gives the same file.
+    "svg.hashsalt": "lmc_fast",
+}
+
+
+class Look(NamedTuple):
+    """Colour (Okabe and Ito), marker, line and label of one matching; no two share any."""
+
+    colour: str
+    marker: str
+    line: str
+    label: str
+
+
+LOOKS: Mapping[str, Look] = {
+    "none": Look("#000000", "s", ":", "no matching"),
+    "weights": Look("#D55E00", "^", "--", "matched by weights"),
+    "gap": Look("#0072B2", "o", "-", "matched by gap cost"),
+    "activations": Look("#009E73", "D", "-.", "matched by activations"),
+    "random": Look("#CC79A7", "v", ":", "random matching"),
+}
+
+
+class Measure(NamedTuple):
+    """What one panel of barriers shows: column, split, axis label, factor to its unit."""
+
+    quantity: str
+    split: str
+    label: str
+    factor: float
+    log: bool
+
+
+def measures(config: StudyConfig) -> list[Measure]:
+    """Panels of barriers that a problem calls for."""
+    if isinstance(config.problem, TeacherProblem):
+        return [Measure("barrier", "population", "loss barrier", 1.0, True)]
+    return [
+        Measure("barrier", "train", "loss barrier, train (nats)", 1.0, True),
+        Measure("barrier", "test", "loss barrier, test (nats)", 1.0, True),
+        Measure("accuracy_drop", "test", "accuracy barrier, test (points)", 100.0, False),
+    ]
+
+
+def describe(config: StudyConfig) -> str:
+    """The problem and the training in a line for a title."""
+    problem = config.problem
+    if isinstance(problem, TeacherProblem):
+        where = f"teacher with M = {problem.teacher_width} neurons, d = {problem.d}"
+    else:
+        where = {"digits": "8×8 digits", "mnist": "MNIST"}[problem.data] + ", cross entropy"
+    how = {"population_gd": "population GD", "gd": "GD", "sgd": "SGD"}[config.method]
+    return f"{where}; {how}, {config.steps:,} steps"
+
+
+def count_failures(summary: Summary) -> list[str]:
+    """A line on students that are missing from means or did not converge; none without any."""
+    parts = []
+    if summary.failed:
+        parts.append(f"{summary.failed} failed (diverged or dead; their pairs are left out)")
+    if summary.stuck:
+        parts.append(f"{summary.stuck} did not converge (kept)")
+    return [f"of {summary.students:,} students " + ", ".join(parts)] if parts else []
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Settings under which figures are made and saved."""
+    with mpl.rc_context(_RC):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Figure of a size in inches that lays itself out."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write PNG and SVG beside each other."""
+    paths = []
+    for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
+        path = stem.with_name(stem.name + suffix)
+        figure.savefig(path, metadata=metadata)
+        paths.append(path)
+    return paths
+
+
+class LogFloor:
+    """A log axis whose lowest decade stands for everything too small to show.
+
+    Seven decades are shown at the most. What lies below, such as the rounding errors at m = M, is
+    drawn in one place under a dotted line.
+
+    Parameters
+    ----------
+    values : iterable of float
+        All means that are to be drawn.
+    """
+
+    def __init__(self, values: Iterable[float]) -> None:
+        finite = np.array([value for value in values if np.isfinite(value)])
+        visible = finite[finite > ROUNDING]
+        powers = np.log10(visible) if visible.size else np.array([-2.0])
+        lowest = max(powers.min() - 0.15, powers.max() - _DECADES)
+        self.power = int(np.floor(lowest))
+        self.edge = 10.0**self.power
+        self.place = 10 ** (self.power - 0.55)
+        self.hidden = bool((finite < self.edge).any())
+
+    def draw(self, value: float) -> float:
+        """Where on the axis a value is drawn."""
+        return self.place if value < self.edge else value
+
+    def finish(self, axes: Axes) -> None:
+        """Scale and label the axis; with values at the floor, mark the break above them."""
+        axes.set_yscale("log")
+        _, top = axes.get_ylim()
+        if not self.hidden:
+            axes.set_ylim(self.edge, top)
+            return
+        axes.set_ylim(self.edge / 10, top)
+        axes.axhline(self.edge, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0)
+        step = 2 if top > 1e6 * self.edge else 1
+        powers = range(self.power + step, int(np.floor(np.log10(top))) + 1, step)
+        names = [f"$10^{{{power}}}$" for power in powers]
+        axes.set_yticks([self.place, *(10.0**power for power in powers)])
+        axes.set_yticklabels([f"$<10^{{{self.power}}}$", *names])
+        # Minor ticks between decades would claim a scale below the break.
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
+def draw_measure(
+    axes: Axes, config: StudyConfig, groups: Sequence[Group], x: Array, measure: Measure
+) -> None:
+    """A line per matching through the groups' means, with 95% intervals as bands.
+
+    Parameters
+    ----------
+    axes : Axes
+        Gets its scale along y; labels are left to the caller.
+    config : StudyConfig
+    groups : sequence of W groups
+    x : float array, shape (W,)
+    measure : Measure
+    """
+    means = {
+        str(name): [
+            mean_interval(group.values(measure.quantity, name, measure.split) * measure.factor)
+            for group in groups
+        ]
+        for name in config.matchings
+    }
+    floor = LogFloor(mean.value for line in means.values() for mean in line)
+    place = floor.draw if measure.log else float
+    for name, line in means.items():
+        look = LOOKS[name]
+        placed = np.array([[place(value) for value in mean] for mean in line]).reshape(-1, 3)
+        at, low, high = placed.T
+        axes.plot(
+            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
+        )
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+    if measure.log:
+        floor.finish(axes)
+        _name_lowest(axes, x, list(means.values()), floor)
+
+
+def _name_lowest(
+    axes: Axes, x: Array, lines: Sequence[Sequence[Interval]], floor: LogFloor
+) -> None:
+    """Write the value beside what is drawn at the floor, where it is one place on the axis."""
+    low = {
+        i: max(line[i].value for line in lines if line[i].value < floor.edge)
+        for i in range(len(x))
+        if any(line[i].value < floor.edge for line in lines)
+    }
+    if len(low) != 1:
+        return
+    ((place, value),) = low.items()
+    mantissa, exponent = f"{value:.0e}".split("e")
+    axes.annotate(
+        f"${mantissa} \\cdot 10^{{{int(exponent)}}}$" if value > 0 else "0",
+        (x[place], floor.place),
+        (5, 0),
+        textcoords="offset points",
+        fontsize=7,
+        va="center",
+    )
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """One legend under all panels, off the data."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.4
+    )

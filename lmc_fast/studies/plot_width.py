@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Barrier against width, log-log: double descent around m = M and the tail beyond it."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from .config import TeacherProblem
+from .plot_style import (
+    GREY,
+    PAGE,
+    Measure,
+    count_failures,
+    describe,
+    draw_measure,
+    legend_below,
+    measures,
+    new_figure,
+)
+from .statistics import TailFit
+from .summary import Summary
+
+
+def width_figure(summary: Summary) -> Figure:
+    """One panel per measure; in each a line per matching, and the tail's fit in the first."""
+    panels = measures(summary.config)
+    figure = new_figure(PAGE, 3.5 if len(panels) == 1 else 2.9)
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, measure in zip(row, panels, strict=True):
+        _draw_panel(axes, summary, measure, with_tail=measure is panels[0])
+    figure.suptitle(_title(summary), fontsize=8)
+    legend_below(figure, row[0], columns=3)
+    return figure
+
+
+def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bool) -> None:
+    groups = [group for group in summary.groups if group.sound]
+    x = np.array([group.width for group in groups], dtype=np.float64)
+    draw_measure(axes, summary.config, groups, x, measure)
+    best = summary.best_matching()
+    tail = summary.tail(best, measure.split) if with_tail else None
+    if tail is not None:
+        _draw_tail(axes, tail, x, best)
+    axes.set_xscale("log")
+    _mark_teacher(axes, summary)
+    _width_ticks(axes, x)
+    axes.set_xlabel("student width m")
+    axes.set_ylabel(f"mean {measure.label}")
+
+
+def _draw_tail(axes: Axes, tail: TailFit, x: np.ndarray, name: str) -> None:
+    span = np.array([tail.first, tail.last], dtype=np.float64)
+    slope = tail.exponent
+    axes.plot(
+        span,
+        tail.at(span),
+        color="#000000",
+        linewidth=0.8,
+        label=f"fit to '{name}', m = {tail.first} to {tail.last}: "
+        f"$m^{{{slope.value:.2f}}}$ [{slope.low:.2f}, {slope.high:.2f}]",
+    )
+    # The guide starts above the fit so that the two slopes can be compared, not confused.
+    guide = 2.5 * tail.at(span[:1])[0] * (span / span[0]) ** -0.5
+    axes.plot(span, guide, color=GREY, linewidth=1, linestyle=(0, (6, 2)), label="$m^{-1/2}$ guide")
+
+
+def _mark_teacher(axes: Axes, summary: Summary) -> None:
+    problem = summary.config.problem
+    if not isinstance(problem, TeacherProblem):
+        return
+    axes.axvline(problem.teacher_width, color=GREY, linewidth=0.8, zorder=0)
+    axes.annotate(
+        f"m = M = {problem.teacher_width}",
+        (problem.teacher_width, 1),
+        (3, -1),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        color=GREY,
+        fontsize=7,
+        va="top",
+    )
+
+
+def _width_ticks(axes: Axes, x: np.ndarray) -> None:
+    """Label measured widths from the last one down, at least a factor of 1.17 apart."""
+    kept: list[float] = []
+    for value in x[::-1]:
+        if not kept or 1.17 * value <= kept[-1]:
+            kept.append(float(value))
+    axes.xaxis.set_major_locator(FixedLocator(kept))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+
+
+def _title(summary: Summary) -> str:
+    lines = [
+        "Loss barrier modulo permutation against width: " + describe(summary.config),
+        f"{summary.config.pairs} pairs per width, band: 95% bootstrap interval of the mean",
+    ]
+    return "\n".join([*lines, *count_failures(summary)])

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""Where a study's settings come from, and what is said when one of them is wrong.
+
+In rising order of precedence: the defaults in ``config``, a preset (``presets/*.toml``), a TOML
+file, and overrides from the command line. A key that does not exist is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from .config import (
+    CONFIG_TYPES,
+    DataName,
+    DatasetProblem,
+    LearningRateConfig,
+    StudyConfig,
+    StudyName,
+    TeacherProblem,
+    WidthConfig,
+)
+from .errors import ConfigError
+
+PresetName = Literal["quick", "full"]
+
+
+def load_config(
+    study: StudyName,
+    *,
+    preset: PresetName = "quick",
+    data: DataName | None = None,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> WidthConfig | LearningRateConfig:
+    """Build a study's settings from a preset, a TOML file and ``key=value`` overrides.
+
+    Parameters
+    ----------
+    study : {"width", "learning-rate"}
+    preset : {"quick", "full"}
+        What the file and the overrides are laid over.
+    data : {"teacher", "digits", "mnist"} or None
+        None takes the file's ``[problem] data``, and "teacher" where that says nothing.
+    file : path or None
+        TOML; a missing key keeps the preset's value.
+    overrides : sequence of str
+        ``"pairs=128"``, ``"widths=[3, 4, 5]"``, ``"problem.d=20"``: values are TOML, or a bare
+        word.
+
+    Raises
+    ------
+    ConfigError
+        Unreadable TOML, an unknown key (the nearest valid one is named), or a value out of range.
+    """
+    given = {} if file is None else _read_toml(file)
+    for text in overrides:
+        given = _merge(given, _parse_override(text))
+    if given.pop("study", study) != study:
+        raise ConfigError(f"{file} is for another study; got the command 'study {study}'")
+    problem = given.get("problem")
+    named = problem.get("data") if isinstance(problem, Mapping) else None
+    if data is not None and named is not None and named != data:
+        raise ConfigError(
+            f"problem.data is '{named}' in the configuration but --data says '{data}': drop one"
+        )
+    chosen = data or named or "teacher"
+    return parse_config(study, _merge(preset_settings(study, chosen, preset), given))
+
+
+def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
+    """Settings of one shipped preset, as plain data; ``full`` is laid over ``quick``."""
+    file = resources.files(__package__).joinpath("presets").joinpath(f"{study}.toml")
+    tables = tomllib.loads(file.read_text("utf-8"))
+    if data not in tables:
+        raise ConfigError(f"problem.data must be one of {', '.join(tables)}; got '{data}'")
+    settings: dict[str, Any] = tables[data]["quick"]
+    if preset == "full":
+        settings = _merge(settings, tables[data]["full"])
+    return _merge(settings, {"problem": {"data": data}})
+
+
+def parse_config(study: str, settings: Mapping[str, Any]) -> WidthConfig | LearningRateConfig:
+    """Check plain settings and return them typed; every fault is one line of the error."""
+    kind = CONFIG_TYPES[study]
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        lines = [_explain(kind, dict(fault)) for fault in error.errors(include_url=False)]
+        raise ConfigError("; ".join(lines)) from None
+
+
+def config_from_json(text: str) -> WidthConfig | LearningRateConfig:
+    """Inverse of :meth:`StudyConfig.canonical`."""
+    settings = json.loads(text)
+    return parse_config(settings.pop("study"), settings)
+
+
+def difference(stored: str, given: str) -> list[str]:
+    """Settings in which two canonical texts differ, as ``key: stored -> given`` lines."""
+    old, new = _flatten(json.loads(stored)), _flatten(json.loads(given))
+    absent = "absent"
+    return [
+        f"{key}: stored {old.get(key, absent)}, given {new.get(key, absent)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def to_toml(config: StudyConfig) -> str:
+    """The settings as a TOML file that ``--config`` reads back to the same settings."""
+    settings = config.model_dump(mode="json", exclude_none=True)
+    problem = settings.pop("problem")
+    lines = [f'study = "{config.study}"', *(_toml_line(k, v) for k, v in settings.items())]
+    lines += ["", "[problem]", *(_toml_line(k, v) for k, v in problem.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_line(key: str, value: Any) -> str:
+    # JSON and TOML write the strings, numbers, booleans and flat arrays used here alike.
+    return f"{key} = {json.dumps(value)}"
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key or not value:
+        raise ConfigError(f"--set must be KEY=VALUE, such as pairs=128; got '{text}'")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    result: dict[str, Any] = parsed
+    return result
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _explain(kind: type[StudyConfig], fault: Mapping[str, Any]) -> str:
+    where = list(fault["loc"])
+    if where[:1] == ["problem"]:
+        # pydantic puts the discriminator's value, "teacher" or so, behind it.
+        del where[1:2]
+    name = ".".join(str(part) for part in where)
+    if fault["type"] == "extra_forbidden":
+        known = list(kind.model_fields)
+        if where[0] == "problem":
+            models = (TeacherProblem, DatasetProblem)
+            model = models[fault["loc"][1] != "teacher"]
+            known = [f"problem.{key}" for key in model.model_fields]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        return f"unknown setting '{name}'; the nearest valid one is '{near[0]}'"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"setting '{name}': {message}" if len(where) == 1 and name != "problem" else message
+    return f"setting '{name}': {message[0].lower()}{message[1:]}; got {fault['input']!r}"

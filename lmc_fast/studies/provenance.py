@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Who computed a row: package version, commit, machine and backend."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from ..backend import backend
+
+UNKNOWN = "unknown"
+# Columns that say where and when a row was computed; all others are measurements.
+PROVENANCE = {
+    "weights": "TEXT",
+    "version": "TEXT",
+    "commit": "TEXT",
+    "machine": "TEXT",
+    "backend": "TEXT",
+    "seconds": "REAL",
+    "finished_at": "TEXT",
+}
+
+
+@lru_cache(maxsize=1)
+def provenance() -> dict[str, str]:
+    """Version, commit, machine and backend of this process, as columns of a row."""
+    where = backend()
+    return {
+        "version": where.version,
+        "commit": _commit(Path(__file__).resolve().parents[1]),
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "backend": f"cpu {where.cpu_target}",
+    }
+
+
+def _commit(package: Path) -> str:
+    """Commit of the checkout that the package lies in; "unknown" elsewhere."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        # An environment inside some other repository is no checkout of this package.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("describe", "--always", "--dirty", "--tags")
+    except (OSError, subprocess.SubprocessError):
+        return UNKNOWN
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

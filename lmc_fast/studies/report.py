@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""What a study shows in the terminal: a progress bar while it runs, a table when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ..barrier import Barrier
+from .config import LearningRateConfig
+from .summary import Group, Summary
+
+
+class ProgressBar:
+    """Bar on standard error, with the time left; see :class:`runner.Progress`."""
+
+    def __init__(self, title: str) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[cells]} cells"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=Console(stderr=True),
+        )
+        self._title = title
+        self._task = self._bar.add_task(title, total=None, cells="0")
+        self._cells = self._done = 0
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def searching(self, text: str) -> None:
+        """Show how far the search for the divergence threshold is."""
+        self._bar.update(self._task, description=text)
+
+    def begin(self, cells: int, cost: float) -> None:
+        """Show the bar of ``cells`` cells; it moves by their cost."""
+        self._cells = cells
+        # Reset, so that the time left is estimated from the grid alone.
+        self._bar.reset(
+            self._task, description=self._title, total=cost or None, cells=f"0/{cells}"
+        )
+
+    def advance(self, cells: int, cost: float) -> None:
+        """Move the bar."""
+        self._done += cells
+        self._bar.update(self._task, advance=cost, cells=f"{self._done}/{self._cells}")
+
+
+def study_table(summary: Summary) -> Table:
+    """One line per width or step size: barriers, sparsity, failures.
+
+    The best matching has its 95% bootstrap interval; the intervals of the others are in the
+    figures. Fits a terminal of 80 columns.
+    """
+    config, split, best = summary.config, summary.splits[-1], summary.best_matching()
+    unit = "" if split == "population" else f" ({split}, nats)"
+    table = _narrow_table(f"Mean loss barrier{unit}, 95% interval over pairs")
+    rates = isinstance(config, LearningRateConfig)
+    titles = ["lr/edge" if rates else "m", "pairs"]
+    for name in config.matchings:
+        heading = "naive" if name == "none" else str(name)
+        titles.append(f"{heading} [95%]" if name == best else heading)
+    extra = _extra_columns(summary)
+    titles += ["alive", "loss", *(title for title, _, _ in extra)]
+    titles += ["failed"] * bool(summary.failed)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    for group in summary.groups:
+        first = str(group.width)
+        if summary.bracket is not None:
+            first = f"{group.lr / summary.bracket.threshold:.3f}"
+        cells = [first, f"{len(group.sound)}/{group.pairs}"]
+        cells += [_barrier(group, name, split, name == best) for name in config.matchings]
+        cells += [_mean(group.student_values("alive"), ".2f"), _typical_loss(group)]
+        cells += [_mean(group.student_values(name) * factor, ".2f") for _, name, factor in extra]
+        cells += [str(group.failed)] * bool(summary.failed)
+        table.add_row(*cells)
+    table.caption = _caption(summary)
+    return table
+
+
+def barrier_table(results: Mapping[str, Barrier]) -> Table:
+    """One line per split and pair: height, where, and both ends."""
+    table = _narrow_table("Loss barrier")
+    first = next(iter(results.values()))
+    matched = first.matching
+    titles = ["loss on", "pair", "barrier", "at alpha", "loss a", "loss b"]
+    if first.curve.accuracies is not None:
+        titles += ["acc. a", "lowest", "acc. b"]
+    if matched is not None:
+        titles += ["naive", "moved"]
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    for split, result in results.items():
+        for pair in range(len(result.height)):
+            table.add_row(*_barrier_cells(split, pair, result))
+    how = "" if matched is None else f"neurons matched by '{matched.method}'; "
+    table.caption = f"{how}definition '{first.definition}', {len(first.curve.alphas)} alphas"
+    return table
+
+
+def _narrow_table(title: str) -> Table:
+    """An empty table without lines, so that many columns fit a terminal."""
+    table = Table(title=title, box=None)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    return table
+
+
+def _extra_columns(summary: Summary) -> list[tuple[str, str, float]]:
+    """Title, student measurement and factor of what only some studies measure."""
+    if summary.splits[-1] == "test":
+        return [("acc.%", "accuracy_test", 100.0)]
+    if isinstance(summary.config, LearningRateConfig):
+        return [("sharp.", "sharpness", 1.0)]
+    return []
+
+
+def _barrier(group: Group, name: str, split: str, with_interval: bool) -> str:
+    value, low, high = group.barrier(name, split)
+    if not np.isfinite(value):
+        return "-"
+    interval = f" [{_short(low)}, {_short(high)}]" if with_interval else ""
+    return _short(value) + interval
+
+
+def _short(value: float) -> str:
+    """Two digits, without the zeros of the exponent: 2.9e-2."""
+    if value == 0:
+        return "0"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def _typical_loss(group: Group) -> str:
+    losses = group.student_values("loss")
+    return _short(float(np.median(losses))) if len(losses) else "-"
+
+
+def _mean(values: np.ndarray, form: str) -> str:
+    return format(float(np.mean(values)), form) if len(values) else "-"
+
+
+def _caption(summary: Summary) -> str:
+    lines = []
+    best = summary.best_matching()
+    tail = summary.tail(best, summary.splits[-1])
+    if tail is not None:
+        slope = tail.exponent
+        lines.append(
+            f"tail, m = {tail.first} to {tail.last}, '{best}': mean barrier ~ m^{slope.value:.2f} "
+            f"[{slope.low:.2f}, {slope.high:.2f}]"
+        )
+    if summary.bracket is not None:
+        low, high = summary.bracket
+        lines.append(f"edge: divergence threshold, between lr = {low:.5g} and {high:.5g}")
+    lines.append(
+        f"alive: mean count; loss: median; {summary.failed} of {summary.students} students failed "
+        f"(pairs left out), {summary.stuck} did not converge (kept)"
+    )
+    return "\n".join(lines)
+
+
+def _barrier_cells(split: str, pair: int, result: Barrier) -> list[str]:
+    losses, accuracies = result.curve.losses[pair], result.curve.accuracies
+    cells = [
+        split,
+        str(pair),
+        f"{float(result.height[pair]):.5g}",
+        f"{float(result.alpha[pair]):.3f}",
+        f"{float(losses[0]):.5g}",
+        f"{float(losses[-1]):.5g}",
+    ]
+    if accuracies is not None:
+        ends = accuracies[pair, 0], accuracies[pair].min(), accuracies[pair, -1]
+        cells += [f"{float(value):.2%}" for value in ends]
+    if result.naive is not None and result.matching is not None:
+        cells += [f"{float(result.naive.height[pair]):.5g}"]
+        cells += [f"{float(result.matching.moved[pair]):.0%}"]
+    return cells

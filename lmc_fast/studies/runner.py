@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""Runs a study: cuts its grid into chunks, has an executor compute them, and writes the rows.
+
+Work goes through the :class:`concurrent.futures.Executor` interface and comes back to one
+writer, the calling process. The default executor runs a chunk where it is submitted: the native
+call uses every core already, and Ctrl-C reaches it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from . import learning_rate, width
+from .cells import Chunk, ChunkResult, measurement_columns, run_chunk
+from .checkpoints import SUFFIX, save_tensors
+from .config import LearningRateConfig, TeacherProblem, WidthConfig
+from .provenance import PROVENANCE, provenance
+from .store import WEIGHTS, Probe, Row, Store, create, reported
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Progress(Protocol):
+    """What a study tells about its advance; ``cost`` is in arbitrary units of work."""
+
+    def searching(self, text: str) -> None:
+        """The divergence threshold is being searched; ``text`` says how far."""
+
+    def begin(self, cells: int, cost: float) -> None:
+        """The grid is known: this many cells are still to do."""
+
+    def advance(self, cells: int, cost: float) -> None:
+        """This many more cells are in the store."""
+
+
+class Silent:
+    """Progress that tells nobody."""
+
+    def searching(self, text: str) -> None:
+        """Nothing."""
+
+    def begin(self, cells: int, cost: float) -> None:
+        """Nothing."""
+
+    def advance(self, cells: int, cost: float) -> None:
+        """Nothing."""
+
+
+class InlineExecutor(Executor):
+    """Runs what is submitted at once, in the calling thread.
+
+    An interrupt is not caught: it ends the submission.
+    """
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call ``fn`` and return a future that is already done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a study; ``finished`` of ``total`` cells are in ``folder``."""
+
+    def __init__(self, folder: Path, finished: int, total: int | None) -> None:
+        of = "" if total is None else f" of {total}"
+        super().__init__(
+            f"interrupted: {finished}{of} cells are finished and kept in {folder}; "
+            "run the same command again to resume"
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished study: its folder, the number of its cells, and how many were computed now."""
+
+    folder: Path
+    cells: int
+    computed: int
+
+
+def run_study(
+    config: WidthConfig | LearningRateConfig,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    chunk_pairs: int = 16,
+    window: int = 2,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Compute what a study's folder still lacks, and write it there row by row.
+
+    Parameters
+    ----------
+    config : WidthConfig or LearningRateConfig
+    folder : path
+        Made where it does not exist; resumed where it holds the same configuration.
+    data_dir : path, optional
+        Where the image files are.
+    threads : int, optional
+        Threads per native call; None leaves it to the library.
+    executor : Executor, optional
+        Computes the chunks; None does so in the calling thread. It is left open.
+    chunk_pairs : int
+        Pairs in one native call; results do not depend on it.
+    window : int
+        Chunks in flight at once.
+    progress : Progress, optional
+
+    Raises
+    ------
+    StudyError
+        The folder cannot be used, or the threshold cannot be found; finished rows are kept.
+    Interrupted
+        Ctrl-C; finished rows are kept.
+    """
+    for name, value in (("chunk_pairs", chunk_pairs), ("window", window)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
+    executor = InlineExecutor() if executor is None else executor
+    progress = Silent() if progress is None else progress
+    total: int | None = None
+    with create(folder, config, {**measurement_columns(config), **PROVENANCE}) as store:
+        try:
+            groups = _groups(config, store, executor, progress, threads, data_dir)
+            total = len(groups) * config.pairs
+            blank = Chunk(config, 0, 0.0, (), threads, data_dir)
+            chunks = list(plan(blank, groups, chunk_pairs))
+            done = store.finished()
+            left = [chunk for chunk in (_remaining(c, done) for c in chunks) if chunk.pairs]
+            progress.begin(sum(len(c.pairs) for c in left), sum(map(_cost, left)))
+            computed = 0
+            for result in drain(executor, run_chunk, _claimed(store, left, progress), window):
+                computed += _keep(store, result)
+                progress.advance(len(result.cells), _cost(result.chunk))
+        except KeyboardInterrupt:
+            raise Interrupted(folder, len(store.finished()), total) from None
+    return Outcome(folder, total, computed)
+
+
+def plan(blank: Chunk, groups: Iterable[tuple[int, float]], chunk_pairs: int) -> Iterator[Chunk]:
+    """Cut every group (width, step size) into chunks of at most ``chunk_pairs`` pairs."""
+    first = blank.config.first_seed
+    pairs = [(first + 2 * p, first + 2 * p + 1) for p in range(blank.config.pairs)]
+    for m, lr in groups:
+        for start in range(0, len(pairs), chunk_pairs):
+            part = tuple(pairs[start : start + chunk_pairs])
+            yield replace(blank, width=m, lr=lr, pairs=part)
+
+
+def drain(
+    executor: Executor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    window: int,
+) -> Iterator[Result]:
+    """Results of ``work`` on ``items`` as they finish, ``window`` of them in flight.
+
+    Items are asked for only when there is room, so that a generator of items can decide late.
+    """
+    flying: set[Future[Result]] = set()
+    queue = iter(items)
+    exhausted = False
+    try:
+        while flying or not exhausted:
+            while not exhausted and len(flying) < window:
+                try:
+                    flying.add(executor.submit(work, next(queue)))
+                except StopIteration:
+                    exhausted = True
+            if flying:
+                done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+    finally:
+        for future in flying:
+            future.cancel()
+
+
+def _groups(
+    config: WidthConfig | LearningRateConfig,
+    store: Store,
+    executor: Executor,
+    progress: Progress,
+    threads: int | None,
+    data_dir: Path | None,
+) -> list[tuple[int, float]]:
+    if isinstance(config, WidthConfig):
+        return width.settings(config)
+
+    def probe(lr: float) -> Probe:
+        progress.searching(f"looking for the divergence threshold, trying lr = {lr:.5g}")
+        work = learning_rate.ProbeTask(config, lr, threads, data_dir)
+        found = executor.submit(learning_rate.run_probe, work).result()
+        store.add_probe(found)
+        return found
+
+    return learning_rate.settings(
+        config, learning_rate.find_threshold(config, store.probes(), probe)
+    )
+
+
+def _claimed(store: Store, chunks: Iterable[Chunk], progress: Progress) -> Iterator[Chunk]:
+    """Chunks nobody has begun, then what is left of those that somebody had."""
+    passed = []
+    for chunk in chunks:
+        if store.claim(chunk.name):
+            yield chunk
+        else:
+            passed.append(chunk)
+    for chunk in passed:
+        left = _remaining(chunk, store.finished())
+        gone = len(chunk.pairs) - len(left.pairs)
+        if gone:
+            progress.advance(gone, _cost(chunk) - _cost(left))
+        if left.pairs:
+            yield left
+
+
+def _remaining(chunk: Chunk, finished: Iterable[tuple[object, ...]]) -> Chunk:
+    done = set(finished)
+    pairs = tuple(key[2:] for key in chunk.keys if key not in done)
+    return replace(chunk, pairs=pairs)
+
+
+def _cost(chunk: Chunk) -> float:
+    """Work of a chunk in arbitrary units: what one training step of its students takes."""
+    m, problem = chunk.width, chunk.config.problem
+    per_student = m * (m + problem.teacher_width) if isinstance(problem, TeacherProblem) else m
+    return float(len(chunk.pairs) * per_student)
+
+
+def _keep(store: Store, result: ChunkResult) -> int:
+    """Write weights, then rows; returns how many rows are new."""
+    chunk = result.chunk
+    name = f"{chunk.name}{SUFFIX}"
+    about = {"config": chunk.config.canonical(), "width": str(chunk.width), "lr": repr(chunk.lr)}
+    with reported(store.folder):
+        save_tensors(store.folder / WEIGHTS / name, result.tensors, about)
+    shared: Row = {
+        "weights": f"{WEIGHTS}/{name}",
+        **provenance(),
+        # A chunk is timed as a whole; its pairs share the time evenly.
+        "seconds": result.seconds / len(result.cells),
+        "finished_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    return sum(store.add({**cell.row, **shared}, cell.curves) for cell in result.cells)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Bootstrap intervals of a mean and of a power law's exponent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+# Barriers below this are rounding of losses of order one, not barriers.
+ROUNDING = 1e-14
+
+
+class Interval(NamedTuple):
+    """An estimate with its bootstrap interval at :data:`LEVEL`."""
+
+    value: float
+    low: float
+    high: float
+
+
+class TailFit(NamedTuple):
+    """mean = exp(intercept) m^exponent, fitted on the widths from ``first`` to ``last``."""
+
+    exponent: Interval
+    intercept: float
+    first: int
+    last: int
+
+    def at(self, widths: Array) -> Array:
+        """The fitted means at some widths."""
+        fitted: Array = np.exp(self.intercept) * widths**self.exponent.value
+        return fitted
+
+
+def bootstrap_means(values: Array, seed: int = 0, resamples: int = RESAMPLES) -> Array:
+    """Means (resamples,) of draws with replacement from ``values`` (P,), P >= 1."""
+    rng = np.random.default_rng(seed)
+    # A mean of a resample only needs how often each value was drawn.
+    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), resamples)
+    means: Array = counts @ values / len(values)
+    return means
+
+
+def mean_interval(values: Array) -> Interval:
+    """Mean of ``values`` (P,) and its percentile bootstrap interval; NaN for P = 0."""
+    if len(values) == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    return _interval(float(np.mean(values)), bootstrap_means(values))
+
+
+def tail_fit(widths: Sequence[int], samples: Sequence[Array], first: int) -> TailFit | None:
+    """Least-squares line through log mean against log m, on the widths from ``first``.
+
+    Parameters
+    ----------
+    widths : sequence of int, length W
+    samples : sequence of W arrays (P,)
+        Barriers at each width. Widths whose mean is rounding are left out: their logarithm
+        says nothing.
+    first : int
+
+    Returns
+    -------
+    TailFit or None
+        None with fewer than three widths left. The interval resamples pairs within each width.
+    """
+    used = [
+        (m, values)
+        for m, values in zip(widths, samples, strict=True)
+        if m >= first and len(values) > 0 and float(np.mean(values)) > ROUNDING
+    ]
+    if len(used) < 3:
+        return None
+    x = np.log([float(m) for m, _ in used])
+    means = np.array([np.mean(values) for _, values in used])
+    draws = np.stack([bootstrap_means(values, seed=i) for i, (_, values) in enumerate(used)])
+    centred = x - x.mean()
+    weights = centred / np.sum(centred**2)
+    slope = float(weights @ np.log(means))
+    slopes = weights @ np.log(np.maximum(draws, ROUNDING))
+    intercept = float(np.mean(np.log(means)) - slope * x.mean())
+    return TailFit(_interval(slope, slopes), intercept, used[0][0], used[-1][0])
+
+
+def _interval(value: float, draws: Array) -> Interval:
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))

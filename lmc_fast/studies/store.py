@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: MIT
+"""A results folder: one SQLite file of finished cells, and trained weights beside it.
+
+``study.sqlite`` holds ``meta`` (the configuration), ``cells`` (one row per width, learning rate
+and pair of seeds), ``curves`` (their losses along alpha), ``probes`` (the search for the divergence
+threshold) and ``claims`` (which chunks some process has begun). ``weights/`` holds the
+trained networks as safetensors.
+
+What makes it safe to kill and to share: a row is one transaction in a write-ahead log; a weights
+file is complete under its name before a row refers to it; rows are keyed and a second insert of
+the same key is ignored, which is harmless since equal keys have equal measurements.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import StudyConfig
+from .errors import StoreError
+from .presets import difference
+
+DATABASE = "study.sqlite"
+WEIGHTS = "weights"
+BUSY_SECONDS = 60.0
+# Written into the SQLite header, so that another program's database is recognised as foreign.
+_APPLICATION_ID = 0x4C4D4346  # "LMCF"
+_FORMAT = 1
+_KEY_TYPES = {
+    "config_hash": "TEXT",
+    "width": "INTEGER",
+    "lr": "REAL",
+    "seed_a": "INTEGER",
+    "seed_b": "INTEGER",
+}
+_KEY = tuple(_KEY_TYPES)
+
+Value = float | int | str | None
+Row = dict[str, Value]
+
+
+class CellKey(NamedTuple):
+    """What names a cell within a configuration: m, the step size, and the two seeds."""
+
+    width: int
+    lr: float
+    seed_a: int
+    seed_b: int
+
+
+class Curve(NamedTuple):
+    """Losses (A,) along alphas (A,) for one pair, matching and split of the data."""
+
+    matching: str
+    split: str
+    alphas: npt.NDArray[np.float64]
+    losses: npt.NDArray[np.float64]
+
+
+class Probe(NamedTuple):
+    """One step size tried in the search for the divergence threshold."""
+
+    lr: float
+    students: int
+    diverged: int
+    sharpness: float | None
+    seconds: float
+
+
+class Store:
+    """An open results folder; use :func:`create` or :func:`open_existing`, then ``with``."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        with self._reported():
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+            self.columns = _column_names(connection)
+        self.config_text: str = meta["config"]
+        self.config_hash: str = meta["config_hash"]
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; what was added stays."""
+        self._connection.close()
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        with reported(self.folder):
+            yield
+
+    def finished(self) -> set[CellKey]:
+        """Keys of the cells that have a row."""
+        with self._reported():
+            query = "SELECT width, lr, seed_a, seed_b FROM cells WHERE config_hash = ?"
+            return {CellKey(*row) for row in self._connection.execute(query, (self.config_hash,))}
+
+    def add(self, row: Mapping[str, Value], curves: Iterable[Curve] = ()) -> bool:
+        """Write one finished cell and its curves in one transaction; False if it was there.
+
+        Raises
+        ------
+        StoreError
+            Full disk, read-only folder or damaged file; rows added before are kept.
+        """
+        full = {"config_hash": self.config_hash, **row}
+        key = tuple(full[name] for name in _KEY)
+        columns = ", ".join(f'"{name}"' for name in full)
+        marks = ", ".join("?" * len(full))
+        with self._reported(), self._transaction() as connection:
+            insert = f"INSERT OR IGNORE INTO cells ({columns}) VALUES ({marks})"
+            fresh = connection.execute(insert, tuple(full.values())).rowcount == 1
+            if fresh:
+                connection.executemany(
+                    "INSERT OR IGNORE INTO curves VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(*key, c.matching, c.split, _blob(c.alphas), _blob(c.losses)) for c in curves],
+                )
+        return fresh
+
+    def rows(self) -> list[Row]:
+        """Every finished cell, in the order of its key."""
+        order = ", ".join(_KEY)
+        with self._reported():
+            cursor = self._connection.execute(f"SELECT * FROM cells ORDER BY {order}")
+            names = [item[0] for item in cursor.description]
+            return [dict(zip(names, values, strict=True)) for values in cursor]
+
+    def curves(self, key: CellKey) -> list[Curve]:
+        """Barrier curves of one cell."""
+        query = (
+            "SELECT matching, split, alphas, losses FROM curves WHERE config_hash = ? "
+            "AND width = ? AND lr = ? AND seed_a = ? AND seed_b = ? ORDER BY matching, split"
+        )
+        with self._reported():
+            found = self._connection.execute(query, (self.config_hash, *key)).fetchall()
+        return [
+            Curve(matching, split, np.frombuffer(alphas, "<f8"), np.frombuffer(losses, "<f8"))
+            for matching, split, alphas, losses in found
+        ]
+
+    def claim(self, chunk: str) -> bool:
+        """Say that this process begins a chunk; False when some process has said so before.
+
+        A claim is a hint that spares two processes the same work, never a lock: one left behind
+        by a killed process only moves its chunk to the end of the queue.
+        """
+        with self._reported(), self._transaction() as connection:
+            insert = "INSERT OR IGNORE INTO claims VALUES (?, ?, ?)"
+            return connection.execute(insert, (chunk, os.getpid(), time.time())).rowcount == 1
+
+    def probes(self) -> list[Probe]:
+        """Step sizes tried so far in the search for the divergence threshold, rising."""
+        with self._reported():
+            query = "SELECT lr, students, diverged, sharpness, seconds FROM probes ORDER BY lr"
+            return [Probe(*row) for row in self._connection.execute(query)]
+
+    def add_probe(self, probe: Probe) -> None:
+        """Write one tried step size."""
+        with self._reported(), self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)", probe)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        # IMMEDIATE takes the write lock at once, so that waiting happens under the busy timeout.
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+
+def create(folder: Path, config: StudyConfig, columns: Mapping[str, str]) -> Store:
+    """Open the folder for writing, making it where it does not exist.
+
+    Parameters
+    ----------
+    folder : path
+    config : StudyConfig
+        Must be the one the folder was made with.
+    columns : mapping of str to str
+        Measurement columns of ``cells`` and their SQLite types.
+
+    Raises
+    ------
+    StoreError
+        The folder holds another configuration (the difference is shown), is read-only, is on a
+        full disk, or its database is damaged or another program's.
+    """
+    with reported(folder):
+        (folder / WEIGHTS).mkdir(parents=True, exist_ok=True)
+        connection = _connect(folder / DATABASE)
+        try:
+            _make_tables(folder, connection, config, columns)
+            store = Store(folder, connection)
+        except BaseException:
+            connection.close()
+            raise
+    if store.config_hash != config.digest():
+        changes = "; ".join(difference(store.config_text, config.canonical()))
+        store.close()
+        raise StoreError(
+            f"{folder} holds results of another configuration ({changes}): "
+            "give the same settings to resume it, or another --out"
+        )
+    expected = {*_KEY, *columns}
+    if expected != set(store.columns):
+        store.close()
+        odd = ", ".join(sorted(expected ^ set(store.columns)))
+        raise StoreError(
+            f"{folder} was written by another version of lmc_fast (columns {odd} differ): "
+            "give another --out"
+        )
+    return store
+
+
+def open_existing(folder: Path) -> Store:
+    """Open a results folder for reading.
+
+    Raises
+    ------
+    StoreError
+        There is no store, or it is damaged or another program's.
+    """
+    path = folder / DATABASE
+    if not path.is_file():
+        raise StoreError(
+            f"{folder} holds no study ({DATABASE} is missing): "
+            "give the folder that 'lmc-fast study' printed"
+        )
+    with reported(folder):
+        connection = _connect_existing(path)
+        try:
+            _check_ours(folder, connection)
+            return Store(folder, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    # Two processes that open a fresh file at once may meet while one switches it to the log;
+    # SQLite then answers "locked" without waiting, so wait here.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                connection.close()
+                raise
+            time.sleep(0.02)
+    # NORMAL syncs at checkpoints: a killed process loses nothing, a power cut the last rows.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _connect_existing(path: Path) -> sqlite3.Connection:
+    # "rw" and not "ro": the last reader then clears the write-ahead log away when it closes.
+    uri = path.resolve().as_uri()
+    connection = sqlite3.connect(
+        f"{uri}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+    )
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # A log needs a shared-memory file beside it; in a read-only folder there can be none.
+        connection.close()
+        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
+    return connection
+
+
+def _make_tables(
+    folder: Path,
+    connection: sqlite3.Connection,
+    config: StudyConfig,
+    columns: Mapping[str, str],
+) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0:
+        connection.execute("ROLLBACK")
+        _check_ours(folder, connection)
+        return
+    measured = "".join(f', "{name}" {kind}' for name, kind in columns.items())
+    key = ", ".join(f"{name} {kind} NOT NULL" for name, kind in _KEY_TYPES.items())
+    primary = ", ".join(_KEY)
+    for statement in (
+        f"PRAGMA application_id = {_APPLICATION_ID}",
+        f"PRAGMA user_version = {_FORMAT}",
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        f"CREATE TABLE cells ({key}{measured}, PRIMARY KEY ({primary}))",
+        f"CREATE TABLE curves ({key}, matching TEXT NOT NULL, split TEXT NOT NULL, "
+        "alphas BLOB NOT NULL, losses BLOB NOT NULL, "
+        f"PRIMARY KEY ({primary}, matching, split))",
+        "CREATE TABLE probes (lr REAL PRIMARY KEY, students INTEGER NOT NULL, "
+        "diverged INTEGER NOT NULL, sharpness REAL, seconds REAL NOT NULL)",
+        "CREATE TABLE claims (chunk TEXT PRIMARY KEY, process INTEGER NOT NULL, at REAL NOT NULL)",
+    ):
+        connection.execute(statement)
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?)",
+        [("config", config.canonical()), ("config_hash", config.digest())],
+    )
+    connection.execute("COMMIT")
+
+
+def _check_ours(folder: Path, connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise StoreError(f"{folder / DATABASE} is another program's database: give another --out")
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found != _FORMAT:
+        raise StoreError(
+            f"{folder} has store format {found}, this version of lmc_fast reads {_FORMAT}: "
+            "read it with the version that wrote it, or give another --out"
+        )
+
+
+def _column_names(connection: sqlite3.Connection) -> list[str]:
+    return [row[1] for row in connection.execute("PRAGMA table_info(cells)")]
+
+
+def _blob(values: npt.NDArray[np.float64]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+@contextmanager
+def reported(folder: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system raise into one :class:`StoreError` line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(_database_message(folder, error)) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(
+            f"cannot write to {folder}: {reason}; finished cells are kept: "
+            "make room or give a writable --out, and run the same command again to resume"
+        ) from error
+
+
+def _database_message(folder: Path, error: sqlite3.Error) -> str:
+    path, text = folder / DATABASE, str(error)
+    if "full" in text:
+        return (
+            f"the disk with {folder} is full; finished cells are kept: "
+            "make room and run the same command again to resume"
+        )
+    if "readonly" in text or "unable to open" in text:
+        return f"cannot write to {path}: {text}; give a writable --out"
+    if "not a database" in text or "malformed" in text:
+        return (
+            f"{path} is damaged or not a study's database ({text}): move it away to start anew; "
+            f"trained weights stay in {folder / WEIGHTS}"
+        )
+    return f"{path}: {text}"

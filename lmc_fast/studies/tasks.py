@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: MIT
+"""What the students of a study learn: a teacher in closed form, or images.
+
+A task initialises and trains students from seeds and evaluates segments between them; it knows
+nothing of grids, chunks or files.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import data
+from ..barrier import Barrier, barrier
+from ..nets import init_students
+from ..ops.population_loss import population_loss
+from ..ops.train_ensemble import EnsembleResult, train_ensemble
+from ..sharpness import sharpness
+from ..weights import Weights
+from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+
+
+@dataclass(frozen=True)
+class Trained:
+    """S trained students: ``weights``, and per student its loss, steps and whether it failed.
+
+    ``failed`` (S,) covers students that diverged and those that ended no better than the
+    network which is zero everywhere: with a large step size a student on images does not
+    overflow, it dies.
+    """
+
+    weights: Weights
+    loss: Tensor
+    steps: Tensor
+    failed: Tensor
+
+    def take(self, index: Tensor) -> Weights:
+        """Weights of some of the students."""
+        return Weights(self.weights.w1[index], None, self.weights.w2[index], None)
+
+
+class Task(ABC):
+    """One learning problem with a study's training settings.
+
+    Attributes
+    ----------
+    splits : tuple of str
+        Where barriers are measured; the first is the one that is trained on.
+    zero_loss : float
+        Loss of the network that is zero everywhere.
+    matching_inputs : Tensor, shape (n, d), or None
+        Samples for matching by activations.
+    """
+
+    splits: tuple[str, ...]
+    zero_loss: float
+    matching_inputs: Tensor | None = None
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+        self.dtype = torch.float32 if config.dtype == "float32" else torch.float64
+
+    def train(self, seeds: Sequence[int], m: int, lr: float, threads: int | None) -> Trained:
+        """Train one student of width m per seed with step size lr."""
+        result = self._train(seeds, m, lr, threads)
+        failed = result.diverged | ~(result.loss < self.zero_loss)
+        weights = Weights(result.w1, None, result.w2, None)
+        return Trained(weights, result.loss, result.steps, failed)
+
+    @abstractmethod
+    def _train(
+        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+    ) -> EnsembleResult: ...
+
+    @abstractmethod
+    def barriers(self, a: Weights, b: Weights) -> dict[str, Barrier]:
+        """Barriers (P,) between P pairs as they stand, per split."""
+
+    def sharpness(self, weights: Weights) -> Tensor | None:
+        """Largest Hessian eigenvalue (S,) of the loss in w1; None where there is no closed form."""
+        del weights
+        return None
+
+
+class TeacherTask(Task):
+    """Students of a teacher: the loss is the population's, in closed form."""
+
+    splits = ("population",)
+
+    def __init__(self, config: StudyConfig, problem: TeacherProblem) -> None:
+        super().__init__(config)
+        self.problem = problem
+        self.teacher = data.teacher(
+            problem.d,
+            problem.teacher_width,
+            kind=problem.teacher_kind,
+            seed=problem.teacher_seed,
+            dtype=self.dtype,
+        )
+        zero = torch.zeros(1, 1, problem.d, dtype=torch.float64)
+        self.zero_loss = float(
+            population_loss(zero, None, self.teacher, problem.inputs, problem.radius)
+        )
+
+    def _train(
+        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+    ) -> EnsembleResult:
+        config, problem = self.config, self.problem
+        start = init_students(seeds, m, problem.d, scale=config.init_scale, dtype=self.dtype)
+        return train_ensemble(
+            start.w1,
+            start.w2,
+            method=config.method,
+            lr=lr,
+            steps=config.steps,
+            teacher=self.teacher,
+            batch_size=config.batch_size,
+            seeds=list(seeds),
+            tol=config.tol,
+            threads=threads,
+            inputs=problem.inputs,
+            radius=problem.radius,
+        )
+
+    def barriers(self, a: Weights, b: Weights) -> dict[str, Barrier]:
+        result = barrier(
+            a,
+            b,
+            teacher=self.teacher,
+            alphas=self.config.alphas,
+            definition=self.config.definition,
+            inputs=self.problem.inputs,
+            radius=self.problem.radius,
+        )
+        return {"population": result}
+
+    def sharpness(self, weights: Weights) -> Tensor | None:
+        return sharpness(
+            weights.w1,
+            weights.w2,
+            self.teacher,
+            inputs=self.problem.inputs,
+            radius=self.problem.radius,
+        )
+
+
+class DatasetTask(Task):
+    """Classifiers of images, c = 10, both layers trained on the cross entropy in nats."""
+
+    splits = ("train", "test")
+
+    def __init__(
+        self, config: StudyConfig, problem: DatasetProblem, data_dir: Path | None
+    ) -> None:
+        super().__init__(config)
+        loaded = data.digits() if problem.data == "digits" else data.mnist(data_dir)
+        n, k = problem.train_samples, problem.test_samples
+        self.samples = {
+            "train": (loaded.x_train[:n].to(self.dtype), loaded.y_train[:n]),
+            "test": (loaded.x_test[:k].to(self.dtype), loaded.y_test[:k]),
+        }
+        self.classes = int(loaded.y_train.max()) + 1
+        self.zero_loss = math.log(self.classes)
+        self.matching_inputs = self.samples["train"][0]
+
+    def _train(
+        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+    ) -> EnsembleResult:
+        config = self.config
+        x, y = self.samples["train"]
+        start = init_students(
+            seeds,
+            m,
+            x.shape[1],
+            scale=config.init_scale,
+            c=self.classes,
+            w2_scale=config.w2_scale,
+            dtype=self.dtype,
+        )
+        return train_ensemble(
+            start.w1,
+            start.w2,
+            method=config.method,
+            lr=lr,
+            steps=config.steps,
+            x=x,
+            y=y,
+            batch_size=config.batch_size,
+            loss="cross_entropy",
+            train_w2=True,
+            seeds=list(seeds),
+            tol=config.tol,
+            threads=threads,
+        )
+
+    def barriers(self, a: Weights, b: Weights) -> dict[str, Barrier]:
+        return {
+            split: barrier(
+                a,
+                b,
+                x=x,
+                y=y,
+                loss="cross_entropy",
+                alphas=self.config.alphas,
+                definition=self.config.definition,
+            )
+            for split, (x, y) in self.samples.items()
+        }
+
+
+@lru_cache(maxsize=2)
+def make_task(config: StudyConfig, data_dir: Path | None = None) -> Task:
+    """The task of a configuration; kept, so that a worker reads its images once."""
+    problem: Problem = config.problem
+    if isinstance(problem, TeacherProblem):
+        return TeacherTask(config, problem)
+    return DatasetTask(config, problem, data_dir)

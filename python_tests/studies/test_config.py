@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Settings: where they come from, what is refused and how, and the hash that names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmc_fast.studies.config import CONFIG_TYPES, WidthConfig
+from lmc_fast.studies.errors import ConfigError
+from lmc_fast.studies.presets import config_from_json, difference, load_config, to_toml
+
+ALL = [
+    (study, data, preset)
+    for study in CONFIG_TYPES
+    for data in ("teacher", "digits", "mnist")
+    for preset in ("quick", "full")
+]
+
+
+@pytest.mark.parametrize(("study", "data", "preset"), ALL)
+def test_presets_survive_json_and_toml(
+    study: str, data: str, preset: str, tmp_path: Path
+) -> None:
+    config = load_config(study, data=data, preset=preset)  # type: ignore[arg-type]
+    assert config.problem.data == data
+    assert config_from_json(config.canonical()) == config
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config))
+    assert load_config(study, file=file).digest() == config.digest()  # type: ignore[arg-type]
+
+
+def test_full_presets_are_larger_than_quick_ones() -> None:
+    for study in CONFIG_TYPES:
+        quick, full = (load_config(study, preset=p) for p in ("quick", "full"))  # type: ignore[arg-type]
+        assert full.pairs > quick.pairs
+        assert full.steps > quick.steps
+
+
+def test_hash_is_the_same_in_every_process() -> None:
+    config = WidthConfig(pairs=2, widths=(3, 4))
+    text = (
+        '{"alive_threshold":0.001,"alphas":25,"batch_size":null,"definition":"chord",'
+        '"dtype":"float64","first_seed":0,"init_scale":0.1,"lr":4.0,"lr_per_width":true,'
+        '"matchings":["none","gap","weights"],"method":"population_gd","pairs":2,'
+        '"problem":{"converged_loss":0.0001,"d":10,"data":"teacher","inputs":"gaussian",'
+        '"radius":1.0,"teacher_kind":"orthonormal","teacher_seed":0,"teacher_width":5},'
+        '"steps":2500,"study":"width","tail_from":null,"tol":0.0,"w2_scale":1.0,"widths":[3,4]}'
+    )
+    assert config.canonical() == text
+    # From `printf %s "$text" | sha256sum`.
+    assert config.digest() == "a684617dbe3ca79a"
+
+
+def test_hash_ignores_how_a_number_is_written_and_sees_its_value() -> None:
+    one = load_config("width", overrides=["lr=4"])
+    assert one.digest() == load_config("width", overrides=["lr=4.0"]).digest()
+    assert one.digest() != load_config("width", overrides=["lr=4.5"]).digest()
+
+
+def test_file_lies_over_preset_and_override_over_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("pairs = 7\nsteps = 11\n[problem]\nd = 12\n")
+    config = load_config("width", file=file, overrides=["steps=13", "problem.teacher_width=6"])
+    assert (config.pairs, config.steps) == (7, 13)
+    assert config.problem.d == 12  # type: ignore[union-attr]
+    assert config.problem.teacher_width == 6  # type: ignore[union-attr]
+
+
+def test_data_of_the_file_chooses_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[problem]\ndata = "digits"\n')
+    assert load_config("width", file=file).method == "sgd"
+    with pytest.raises(ConfigError, match="'digits' in the configuration but --data says 'mnist'"):
+        load_config("width", file=file, data="mnist")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("widhts=[3]", "unknown setting 'widhts'; the nearest valid one is 'widths'"),
+        ("problem.teecher_width=3", "nearest valid one is 'problem.teacher_width'"),
+        ("pairs=-1", "setting 'pairs': input should be greater than or equal to 1; got -1"),
+        ("pairs=many", "setting 'pairs': .* got 'many'"),
+        ("lr=nan", "setting 'lr': .*finite"),
+        ("widths=[5,4]", r"setting 'widths': must rise strictly and not be empty; got \[5, 4\]"),
+        ("widths=[]", "setting 'widths': must rise strictly"),
+        ("matchings=['gap','gap']", "setting 'matchings': needs at least one name, none .* twice"),
+        ("matchings=['gab']", "setting 'matchings.0': .*'gap'.*; got 'gab'"),
+        ("problem.teacher_width=30", "teacher_width must be at most d = 10 .* raise d or take"),
+        ("problem.data=flowers", "problem.data must be one of teacher, digits, mnist"),
+        ("method=sgd", "batch_size goes with method 'sgd' and only with it"),
+        ("method=gd", "method 'gd' trains on a fixed sample"),
+        ("matchings=['activations']", "'activations' needs samples"),
+        ("pairs", "--set must be KEY=VALUE"),
+        ("=3", "--set must be KEY=VALUE"),
+    ],
+)
+def test_wrong_settings_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("width", overrides=[override])
+
+
+def test_population_descent_on_images_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'population_gd' needs a teacher; data 'digits'"):
+        load_config("width", data="digits", overrides=["method=population_gd"])
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"'pairs'.*; .*'steps'"):
+        load_config("width", overrides=["pairs=0", "steps=0"])
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    with pytest.raises(ConfigError, match=r"cannot read .*config\.toml: No such file"):
+        load_config("width", file=file)
+    file.write_text("pairs = = 3")
+    with pytest.raises(ConfigError, match=r"config\.toml is not valid TOML: .*line 1"):
+        load_config("width", file=file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_config("width", file=file)
+
+
+def test_a_file_of_the_other_study_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('study = "learning-rate"\n')
+    with pytest.raises(ConfigError, match="is for another study; got the command 'study width'"):
+        load_config("width", file=file)
+
+
+def test_difference_names_key_stored_and_given() -> None:
+    one = load_config("width", overrides=["pairs=2"])
+    other = load_config("width", overrides=["pairs=3", "problem.d=11"])
+    assert difference(one.canonical(), other.canonical()) == [
+        "pairs: stored 2, given 3",
+        "problem.d: stored 10, given 11",
+    ]
+    assert difference(one.canonical(), one.canonical()) == []

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Figures and tables from stores that were filled by hand: plots read nothing else."""
+
+from __future__ import annotations
+
+import io
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from invented import Config, fill_store
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from lmc_fast.studies.config import StudyName, WidthConfig
+from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.plot_learning_rate import learning_rate_figure
+from lmc_fast.studies.plot_style import LOOKS, LogFloor, style
+from lmc_fast.studies.plot_width import width_figure
+from lmc_fast.studies.plots import plot_study
+from lmc_fast.studies.presets import load_config
+from lmc_fast.studies.report import study_table
+from lmc_fast.studies.store import create, open_existing
+from lmc_fast.studies.summary import Summary, summarise
+
+
+def small(study: StudyName, data: str = "teacher") -> Config:
+    grid = "widths=[3,5,8,16,32]" if study == "width" else "grid=[0.5,0.9,1.1]"
+    return load_config(study, data=data, overrides=["pairs=6", grid])  # type: ignore[arg-type]
+
+
+def summary_of(folder: Path) -> Summary:
+    with open_existing(folder) as store:
+        return summarise(store)
+
+
+def texts(figure: Figure) -> str:
+    """Everything written in a figure."""
+    found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("data", ["teacher", "digits", "mnist"])
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_every_study_draws_png_and_svg(tmp_path: Path, study: StudyName, data: str) -> None:
+    fill_store(tmp_path / "study", small(study, data), failed=1)
+    paths = plot_study(tmp_path / "study", tmp_path / "figures")
+    assert [path.name for path in paths] == [
+        f"barrier-vs-{study}.png", f"barrier-vs-{study}.svg",
+        "barrier-along-alpha.png", "barrier-along-alpha.svg",
+    ]  # fmt: skip
+    for path in paths:
+        if path.suffix == ".png":
+            assert path.read_bytes().startswith(b"\x89PNG")
+        else:
+            assert ET.parse(path).getroot().tag.endswith("svg")
+
+
+def test_the_same_store_gives_the_same_file(tmp_path: Path) -> None:
+    fill_store(tmp_path / "study", small("width"))
+    for name in ("one", "two"):
+        plot_study(tmp_path / "study", tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_lines_pass_through_the_means_of_the_rows(tmp_path: Path) -> None:
+    config = small("width")
+    assert isinstance(config, WidthConfig)
+    fill_store(tmp_path, config, failed=2)
+    summary = summary_of(tmp_path)
+    with style():
+        axes = width_figure(summary).axes[0]
+    line = next(line for line in axes.lines if line.get_label() == LOOKS["gap"].label)
+    # Rows of `fill_store`: lr / m x 10 x (1 + sin(pair) / 10), the first of six pairs failed.
+    wave = np.mean([1 + 0.1 * np.sin(pair) for pair in range(1, 6)])
+    widths = np.array(config.widths)
+    np.testing.assert_array_equal(line.get_xdata(), widths)
+    np.testing.assert_allclose(line.get_ydata(), 4.0 / widths**2 * 10 * wave)
+
+
+def test_the_width_figure_says_what_a_reader_needs(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width"), failed=2)
+    with style():
+        written = texts(width_figure(summary_of(tmp_path)))
+    for expected in (
+        "m = M = 5", "6 pairs per width", "95% bootstrap interval", "student width m",
+        "mean loss barrier", "no matching", "matched by gap cost", "matched by weights",
+        "of 60 students 10 failed",
+    ):  # fmt: skip
+        assert expected in written
+    # Only two widths lie beyond 2 M: no fit is claimed.
+    assert "fit to" not in written
+
+
+def test_the_fitted_tail_is_written_with_range_and_interval(tmp_path: Path) -> None:
+    config = small("width").model_copy(update={"tail_from": 8})
+    fill_store(tmp_path, config)
+    with style():
+        written = texts(width_figure(summary_of(tmp_path)))
+    # Rows of `fill_store` fall exactly as lr / m = 4 / m^2.
+    assert "fit to 'gap', m = 8 to 32: $m^{-2.00}$ [-2.0" in written
+    assert "$m^{-1/2}$ guide" in written
+
+
+def test_images_are_drawn_in_nats_and_accuracy(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width", "digits"))
+    with style():
+        written = texts(width_figure(summary_of(tmp_path)))
+    for expected in ("train (nats)", "test (nats)", "accuracy barrier, test", "8×8 digits"):
+        assert expected in written
+
+
+def test_the_learning_rate_axis_is_in_units_of_the_threshold(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("learning-rate"), failed=1)
+    summary = summary_of(tmp_path)
+    assert summary.bracket == (0.99, 1.01)
+    with style():
+        figure = learning_rate_figure(summary)
+    alive, barriers = figure.axes
+    assert alive.get_shared_x_axes().joined(alive, barriers)
+    np.testing.assert_allclose(alive.lines[0].get_xdata(), [0.5, 0.9, 1.1])
+    np.testing.assert_array_equal(alive.lines[0].get_ydata(), [20, 20, 20])
+    assert "divergence threshold (lr = 0.9999 = 20/m, shaded beyond)" in texts(figure)
+
+
+def test_settings_without_a_survivor_are_marked_and_not_drawn(tmp_path: Path) -> None:
+    config = small("learning-rate")
+    fill_store(tmp_path, config, failed=2 * config.pairs)
+    summary = summary_of(tmp_path)
+    assert summary.failed == summary.students == 36
+    with style():
+        figure = learning_rate_figure(summary)
+    cross = next(line for line in figure.axes[0].lines if line.get_label() == "no pair survives")
+    np.testing.assert_allclose(cross.get_xdata(), [0.5, 0.9, 1.1])
+
+
+def test_rounding_errors_are_drawn_at_the_floor() -> None:
+    floor = LogFloor([3e-2, 7e-16, 1e-5, 0.0, float("nan")])
+    assert floor.hidden
+    assert floor.draw(7e-16) == floor.draw(0.0) < floor.edge <= 1e-5
+    assert floor.draw(1e-5) == 1e-5
+    assert not LogFloor([1.0, 0.1]).hidden
+    # No more than seven decades.
+    assert LogFloor([1.0, 1e-12]).draw(1e-12) >= 1e-9
+
+
+def test_a_figure_of_an_unfinished_study_is_drawn(tmp_path: Path) -> None:
+    config = small("width")
+    fill_store(tmp_path, config.model_copy(update={"widths": (3,)}))
+    assert len(plot_study(tmp_path)) == 4
+
+
+def test_an_empty_store_says_to_run_the_study(tmp_path: Path, tiny: WidthConfig) -> None:
+    create(tmp_path, tiny, {"barrier_gap": "REAL"}).close()
+    with pytest.raises(StoreError, match="has no finished cell yet: run the study first"):
+        plot_study(tmp_path)
+
+
+def test_figures_that_cannot_be_written_are_one_error(tmp_path: Path) -> None:
+    fill_store(tmp_path / "study", small("width"))
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot write to .*file"):
+        plot_study(tmp_path / "study", tmp_path / "file")
+
+
+@pytest.mark.parametrize("data", ["teacher", "digits"])
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_the_table_fits_eighty_columns(tmp_path: Path, study: StudyName, data: str) -> None:
+    fill_store(tmp_path, small(study, data), failed=1)
+    out = io.StringIO()
+    Console(file=out, width=80).print(study_table(summary_of(tmp_path)))
+    written = out.getvalue()
+    assert "…" not in written
+    assert "5/6" in written
+    assert "failed" in written
+
+
+def test_students_that_did_not_converge_are_counted(tmp_path: Path) -> None:
+    # Invented losses are 0.5: beyond converged_loss, which counts from m = M = 5 on.
+    fill_store(tmp_path, small("width"), failed=1)
+    summary = summary_of(tmp_path)
+    assert [group.stuck for group in summary.groups] == [0, 11, 11, 11, 11]
+    with style():
+        assert "44 did not converge (kept)" in texts(width_figure(summary))

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""The results folder: what goes in comes out, and every way it can be bad ends in one line."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from invented import fill_store
+
+from lmc_fast.studies.config import WidthConfig
+from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.store import (
+    DATABASE,
+    CellKey,
+    Curve,
+    Probe,
+    Row,
+    Store,
+    create,
+    open_existing,
+)
+
+COLUMNS = {"barrier_gap": "REAL", "alive_a": "INTEGER"}
+
+
+def make(folder: Path, config: WidthConfig) -> Store:
+    return create(folder, config, COLUMNS)
+
+
+def row(seed: int, height: float | None = 0.25) -> Row:
+    return {
+        "width": 3, "lr": 0.1, "seed_a": seed, "seed_b": seed + 1,
+        "barrier_gap": height, "alive_a": 3,
+    }  # fmt: skip
+
+
+def test_rows_and_curves_come_back(tmp_path: Path, tiny: WidthConfig) -> None:
+    curve = Curve("gap", "population", np.linspace(0, 1, 3), np.array([0.0, 1e-17, 2.0]))
+    with make(tmp_path, tiny) as store:
+        assert store.add(row(2, None))
+        assert store.add(row(0), [curve])
+    with open_existing(tmp_path) as store:
+        first, second = store.rows()
+        assert first == {"config_hash": tiny.digest(), **row(0)}
+        assert second["barrier_gap"] is None
+        key = CellKey(3, 0.1, 0, 1)
+        assert store.finished() == {key, CellKey(3, 0.1, 2, 3)}
+        (found,) = store.curves(key)
+        assert found[:2] == curve[:2]
+        np.testing.assert_array_equal(found.alphas, curve.alphas)
+        np.testing.assert_array_equal(found.losses, curve.losses)
+
+
+def test_a_learning_rate_is_found_again_to_the_last_bit(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    rates = [4 / 3, 0.1 + 0.2, np.nextafter(1, 2), 5e-324]
+    with make(tmp_path, tiny) as store:
+        for lr in rates:
+            store.add({**row(0), "lr": lr})
+        assert {key.lr for key in store.finished()} == set(rates)
+
+
+def test_a_second_insert_changes_nothing(tmp_path: Path, tiny: WidthConfig) -> None:
+    with make(tmp_path, tiny) as store:
+        assert store.add(row(0, 1.0))
+        assert not store.add(row(0, 2.0))
+        assert [found["barrier_gap"] for found in store.rows()] == [1.0]
+
+
+def test_a_chunk_is_claimed_once(tmp_path: Path, tiny: WidthConfig) -> None:
+    with make(tmp_path, tiny) as one, make(tmp_path, tiny) as other:
+        assert one.claim("chunk")
+        assert not other.claim("chunk")
+
+
+def test_probes_come_back_in_order(tmp_path: Path, tiny: WidthConfig) -> None:
+    probes = [Probe(0.2, 4, 4, None, 1.0), Probe(0.1, 4, 0, 6.5, 2.0)]
+    with make(tmp_path, tiny) as store:
+        for probe in probes:
+            store.add_probe(probe)
+        assert store.probes() == probes[::-1]
+
+
+def test_another_configuration_is_refused_with_the_difference(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    make(tmp_path, tiny).close()
+    other = tiny.model_copy(update={"pairs": 9})
+    with pytest.raises(StoreError, match=r"another configuration \(pairs: stored 4, given 9\)"):
+        make(tmp_path, other)
+    make(tmp_path, tiny).close()
+
+
+def test_other_columns_are_refused(tmp_path: Path, tiny: WidthConfig) -> None:
+    make(tmp_path, tiny).close()
+    with pytest.raises(StoreError, match=r"another version of lmc_fast \(columns extra differ\)"):
+        create(tmp_path, tiny, {**COLUMNS, "extra": "REAL"})
+
+
+def test_a_missing_store_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"holds no study \(study\.sqlite is missing\)"):
+        open_existing(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("opener", ["create", "open_existing"])
+def test_foreign_and_damaged_files(tmp_path: Path, tiny: WidthConfig, opener: str) -> None:
+    def reopen() -> None:
+        (make(tmp_path, tiny) if opener == "create" else open_existing(tmp_path)).close()
+
+    path = tmp_path / DATABASE
+    with sqlite3.connect(path) as foreign:
+        foreign.execute("CREATE TABLE songs (title TEXT)")
+    foreign.close()
+    with pytest.raises(StoreError, match="is another program's database: give another --out"):
+        reopen()
+    path.write_text("Dear diary, today I overwrote a database with prose. " * 100)
+    with pytest.raises(StoreError, match=r"is damaged or not a study's database .*weights stay in"):
+        reopen()
+    path.unlink()
+    make(tmp_path, tiny).close()
+    content = bytearray(path.read_bytes())
+    content[100:3000] = b"\x5a" * 2900
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="is damaged or not a study's database"):
+        reopen()
+
+
+def test_a_store_of_a_later_format_is_refused(tmp_path: Path, tiny: WidthConfig) -> None:
+    make(tmp_path, tiny).close()
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="has store format 99, this version of lmc_fast reads 1"):
+        open_existing(tmp_path)
+
+
+def test_a_full_disk_loses_no_row_that_was_there(tmp_path: Path, tiny: WidthConfig) -> None:
+    """SQLite's own error: the database may not grow beyond the pages it has."""
+    with make(tmp_path, tiny) as store:
+        store.add(row(0))
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        curve = Curve("gap", "population", np.zeros(5000), np.zeros(5000))
+        with pytest.raises(StoreError, match=r"the disk .* is full; finished cells are kept"):
+            store.add(row(2), [curve])
+        assert store.finished() == {CellKey(3, 0.1, 0, 1)}
+    with open_existing(tmp_path) as store:
+        assert len(store.rows()) == 1
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.presets import config_from_json
+from lmc_fast.studies.store import create, open_existing
+folder, text = Path(sys.argv[1]), sys.argv[2]
+if os.getuid() == 0:
+    os.setuid(65534)
+print(len(open_existing(folder).rows()))
+for target in (folder, folder / "new"):
+    try:
+        create(target, config_from_json(text), {"barrier_gap": "REAL", "alive_a": "INTEGER"})
+    except StoreError as error:
+        print(error)
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that a process without rights can reach; pytest's own are private."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_readonly_folder_can_be_read_and_not_written(
+    open_folder: Path, tiny: WidthConfig
+) -> None:
+    folder = open_folder / "study"
+    with make(folder, tiny) as store:
+        store.add(row(0))
+    for path in (folder, folder / "weights"):
+        path.chmod(0o555)
+    (folder / DATABASE).chmod(0o444)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(folder), tiny.canonical()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    folder.chmod(0o755)  # so that it can be removed
+    assert done.returncode == 0, done.stderr
+    rows, existing, new = done.stdout.splitlines()
+    assert rows == "1"
+    assert existing.startswith("cannot write to")
+    assert new.startswith("cannot write to")
+    assert "Permission denied" in new
+
+
+def test_readers_of_a_store_leave_no_log_behind(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    fill_store(tmp_path, tiny)
+    open_existing(tmp_path).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [DATABASE, "weights"]
