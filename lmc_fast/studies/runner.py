@@ -9,6 +9,7 @@ call uses every core already, and Ctrl-C reaches it.
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
@@ -96,7 +97,7 @@ def run_study(
     threads: int | None = None,
     executor: Executor | None = None,
     chunk_pairs: int = 16,
-    window: int = 2,
+    window: int | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Compute what a study's folder still lacks, and write it there row by row.
@@ -114,8 +115,9 @@ def run_study(
         Computes the chunks; None does so in the calling thread. It is left open.
     chunk_pairs : int
         Pairs in one native call; results do not depend on it.
-    window : int
-        Chunks in flight at once.
+    window : int, optional
+        Chunks in flight at once, and lost by a kill at the most. None is 1 without an executor,
+        else twice the number of cores.
     progress : Progress, optional
 
     Raises
@@ -125,6 +127,8 @@ def run_study(
     Interrupted
         Ctrl-C; finished rows are kept.
     """
+    if window is None:
+        window = 1 if executor is None else 2 * (os.cpu_count() or 1)
     for name, value in (("chunk_pairs", chunk_pairs), ("window", window)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")

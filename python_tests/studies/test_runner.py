@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: MIT
+"""Running, stopping and resuming a study, alone and among others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lmc_fast.studies import runner
+from lmc_fast.studies.cells import Chunk, measurement_columns
+from lmc_fast.studies.checkpoints import load_checkpoint
+from lmc_fast.studies.config import WidthConfig
+from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.provenance import PROVENANCE
+from lmc_fast.studies.runner import InlineExecutor, Interrupted, drain, run_study
+from lmc_fast.studies.store import Row, open_existing
+
+
+def measurements(folder: Path) -> list[Row]:
+    """Rows without what says where, when and how fast they were computed."""
+    with open_existing(folder) as store:
+        return [
+            {k: v for k, v in row.items() if k not in PROVENANCE and "seconds" not in k}
+            for row in store.rows()
+        ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny: WidthConfig) -> list[Row]:
+    """Measurements of the tiny study from a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_study(tiny, folder)
+    return measurements(folder)
+
+
+def test_every_pair_becomes_one_complete_row(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row]
+) -> None:
+    outcome = run_study(tiny, tmp_path)
+    assert (outcome.cells, outcome.computed) == (8, 8)
+    keys = [(row["width"], row["lr"], row["seed_a"], row["seed_b"]) for row in whole]
+    assert keys == [(m, 4 / m, 2 * p, 2 * p + 1) for m in (3, 5) for p in range(4)]
+    with open_existing(tmp_path) as store:
+        rows = store.rows()
+    for row in rows:
+        assert set(row) == {"config_hash", "width", "lr", "seed_a", "seed_b",
+                            *measurement_columns(tiny), *PROVENANCE}  # fmt: skip
+        assert None not in row.values()
+        assert row["config_hash"] == tiny.digest()
+        assert 0 <= row["barrier_gap"] <= row["barrier_none"]
+        assert row["steps_a"] == 20
+        assert row["seconds"] > 0
+
+
+def test_rows_agree_with_the_library_used_by_hand(
+    tiny: WidthConfig, whole: list[Row]
+) -> None:
+    """The last pair at m = 5, trained, matched and measured through the public functions."""
+    import lmc_fast
+
+    row = whole[-1]
+    teacher = lmc_fast.teacher(10, 5)
+    start = lmc_fast.init_students([6, 7], 5, 10)
+    trained = lmc_fast.train_ensemble(start.w1, lr=4 / 5, steps=20, teacher=teacher)
+    assert trained.loss.tolist() == [row["loss_a"], row["loss_b"]]
+    a, b = trained.w1[:1], trained.w1[1:]
+    for name in ("none", "gap", "weights"):
+        found = lmc_fast.barrier(a, b, teacher=teacher, alphas=5, match=name)
+        assert found.matching is not None
+        assert row[f"barrier_{name}"] == pytest.approx(float(found.height), rel=1e-12)
+        assert row[f"alpha_{name}"] == float(found.alpha)
+        assert row[f"moved_{name}"] == float(found.matching.moved)
+
+
+def test_running_again_computes_nothing_and_changes_nothing(
+    tmp_path: Path, tiny: WidthConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(tiny, tmp_path)
+    with open_existing(tmp_path) as store:
+        before = store.rows()
+
+    def never(chunk: Chunk) -> None:
+        raise AssertionError(f"{chunk.name} was computed again")
+
+    monkeypatch.setattr(runner, "run_chunk", never)
+    assert run_study(tiny, tmp_path).computed == 0
+    with open_existing(tmp_path) as store:
+        assert store.rows() == before
+
+
+@pytest.mark.parametrize("chunk_pairs", [1, 3, 4])
+def test_results_do_not_depend_on_the_chunks(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row], chunk_pairs: int
+) -> None:
+    run_study(tiny, tmp_path, chunk_pairs=chunk_pairs)
+    assert measurements(tmp_path) == whole
+
+
+@pytest.mark.parametrize("method", ["thread", "process"])
+def test_any_executor_will_do(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row], method: str
+) -> None:
+    pool: Executor = (
+        ThreadPoolExecutor(2)
+        if method == "thread"
+        else ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    )
+    with pool:
+        run_study(tiny, tmp_path, executor=pool, chunk_pairs=2, window=3)
+    assert measurements(tmp_path) == whole
+
+
+def test_random_matching_does_not_depend_on_the_chunks(tmp_path: Path, tiny: WidthConfig) -> None:
+    config = tiny.model_copy(update={"matchings": ("random",), "steps": 1})
+    for size in (1, 4):
+        run_study(config, tmp_path / str(size), chunk_pairs=size)
+    assert measurements(tmp_path / "1") == measurements(tmp_path / "4")
+
+
+def test_weights_in_the_folder_are_the_trained_ones(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row]
+) -> None:
+    import lmc_fast
+
+    run_study(tiny, tmp_path)
+    with open_existing(tmp_path) as store:
+        row = store.rows()[-1]
+    file = tmp_path / str(row["weights"])
+    student = load_checkpoint(file.with_name(f"{file.name}@{row['seed_b']}"))
+    loss = lmc_fast.population_loss(student.w1, student.w2, lmc_fast.teacher(10, 5))
+    assert float(loss) == pytest.approx(row["loss_b"], rel=1e-9)
+    assert torch.equal(load_checkpoint(file).w1[7], student.w1[0])
+
+
+class StopAfter(InlineExecutor):
+    """Raises KeyboardInterrupt instead of computing the n-th chunk, as Ctrl-C would."""
+
+    def __init__(self, chunks: int) -> None:
+        self.left = chunks
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_an_interrupt_keeps_what_is_finished_and_says_how_to_resume(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row]
+) -> None:
+    # A window of one: what was computed is written before the next chunk is begun.
+    with pytest.raises(Interrupted, match=r"3 of 8 cells are finished and kept in .* resume"):
+        run_study(tiny, tmp_path, executor=StopAfter(3), chunk_pairs=1, window=1)
+    assert measurements(tmp_path) == whole[:3]
+    assert run_study(tiny, tmp_path, chunk_pairs=4).computed == 5
+    assert measurements(tmp_path) == whole
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lmc_fast.studies import checkpoints, runner, store
+from lmc_fast.studies.presets import config_from_json
+
+place, count = sys.argv[3], [0]
+
+def deadly(module, name, at):
+    real = getattr(module, name)
+    def wrapped(*arguments, **named):
+        count[0] += 1
+        if count[0] == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **named)
+    setattr(module, name, wrapped)
+
+if place == "half-written weights":
+    # In the middle of the second chunk's file: written, and not yet under its name.
+    deadly(checkpoints.os, "replace", 2)
+elif place == "inside a transaction":
+    # After the fifth row was inserted, before its curves and its COMMIT.
+    deadly(store, "_blob", 4 * 6 + 1)
+else:
+    deadly(store.Store, "add", 4)
+runner.run_study(config_from_json(sys.argv[1]), Path(sys.argv[2]), chunk_pairs=2)
+"""
+PLACES = {"half-written weights": 2, "inside a transaction": 4, "between rows": 3}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, tiny: WidthConfig) -> dict[str, Path]:
+    """Folders of studies whose processes were killed, run side by side."""
+    root = tmp_path_factory.mktemp("killed")
+    folders = {place: root / place for place in PLACES}
+    running = [
+        subprocess.Popen([sys.executable, "-c", KILLED, tiny.canonical(), str(folder), place])
+        for place, folder in folders.items()
+    ]
+    assert [process.wait(120) for process in running] == [-signal.SIGKILL] * len(PLACES)
+    return folders
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_study_resumes_to_the_same_rows(
+    killed: dict[str, Path], tiny: WidthConfig, whole: list[Row], place: str
+) -> None:
+    folder = killed[place]
+    assert measurements(folder) == whole[: PLACES[place]]
+    outcome = run_study(tiny, folder)
+    assert outcome.computed == 8 - PLACES[place]
+    assert measurements(folder) == whole
+    with open_existing(folder) as store:
+        for row in store.rows():
+            load_checkpoint(folder / str(row["weights"]))
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from lmc_fast.studies.presets import config_from_json
+from lmc_fast.studies.runner import run_study
+
+print("ready", flush=True)
+sys.stdin.readline()
+print(run_study(config_from_json(sys.argv[1]), Path(sys.argv[2]), chunk_pairs=1).computed)
+"""
+
+
+def test_two_processes_share_a_folder(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row]
+) -> None:
+    command = [sys.executable, "-c", TOGETHER, tiny.canonical(), str(tmp_path / "shared")]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    # Both now create the store at the same moment.
+    computed = [int(process.communicate("go\n", timeout=120)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(computed) == 8
+    assert measurements(tmp_path / "shared") == whole
+
+
+def test_control_c_reaches_a_running_study(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "lmc_fast", "study", "width", "--out", str(tmp_path), "--chunk", "1",
+        "--set", "widths=[3,5]", "--set", "pairs=4000", "--set", "steps=20", "--set", "alphas=5",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    # Rows of the first file are written once there is a second.
+    while len([*(tmp_path / "weights").glob("*.safetensors")]) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "of 8000 cells are finished and kept in" in told
+    assert "run the same command again to resume" in told
+    assert "Traceback" not in told
+    assert measurements(tmp_path)
+
+
+@pytest.mark.parametrize("full", ["weights", "rows"])
+def test_a_full_disk_ends_in_one_error_and_loses_nothing(
+    tmp_path: Path, tiny: WidthConfig, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    # Curves of 501 points: every row needs pages of its own.
+    config = tiny.model_copy(update={"alphas": 501})
+    run_study(config, tmp_path / "whole")
+    whole = measurements(tmp_path / "whole")
+    if full == "weights":
+        synced = iter([True, False])
+
+        def fsync(_: int) -> None:
+            if not next(synced):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        expected = "No space left on device; finished cells are kept"
+    else:
+        limit_pages(monkeypatch)
+        expected = "the disk .* is full; finished cells are kept"
+    with pytest.raises(StoreError, match=expected):
+        run_study(config, tmp_path / "full", chunk_pairs=2)
+    monkeypatch.undo()
+    kept = measurements(tmp_path / "full")
+    assert kept == whole[: len(kept)]
+    assert 0 < len(kept) < len(whole)
+    assert not list((tmp_path / "full" / "weights").glob("*.partial"))
+    run_study(config, tmp_path / "full")
+    assert measurements(tmp_path / "full") == whole
+
+
+def limit_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store grow by three rows and no further: SQLite then reports a full disk itself."""
+    real = runner.Store.add
+
+    def add(store: Any, *arguments: Any) -> bool:
+        if len(store.finished()) == 3:
+            pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+            store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        return real(store, *arguments)
+
+    monkeypatch.setattr(runner.Store, "add", add)
+
+
+def test_a_failing_chunk_keeps_the_rows_before_it(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.run_chunk
+
+    def fails_later(chunk: Chunk) -> Any:
+        if chunk.width == 5:
+            raise MemoryError("no memory for m = 5")
+        return real(chunk)
+
+    monkeypatch.setattr(runner, "run_chunk", fails_later)
+    with pytest.raises(MemoryError, match="no memory for m = 5"):
+        run_study(tiny, tmp_path, window=1)
+    assert measurements(tmp_path) == whole[:4]
+
+
+def test_diverged_students_are_flagged_and_their_pairs_have_no_barrier(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    config = tiny.model_copy(update={"lr": 400.0, "widths": (3,)})
+    run_study(config, tmp_path)
+    for row in measurements(tmp_path):
+        assert (row["failed_a"], row["failed_b"]) == (1, 1)
+        assert row["barrier_gap"] is None
+        assert row["moved_weights"] is None
+
+
+def test_results_come_as_they_finish_and_items_are_asked_for_late() -> None:
+    asked = []
+
+    def items() -> Iterator[int]:
+        for i in range(6):
+            asked.append(i)
+            yield i
+
+    with ThreadPoolExecutor(2) as pool:
+        results = drain(pool, lambda i: i * i, items(), window=2)
+        first = next(results)
+        assert len(asked) == 2
+        assert sorted([first, *results]) == [0, 1, 4, 9, 16, 25]
+
+
+@pytest.mark.parametrize("name", ["chunk_pairs", "window"])
+def test_sizes_below_one_are_refused(tmp_path: Path, tiny: WidthConfig, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
+        run_study(tiny, tmp_path, **{name: 0})  # type: ignore[arg-type]
