@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..barrier import Barrier, barrier_height
 from ..matching import Matching, match
-from ..sparsity import alive_count, participation_ratio
+from ..sparsity import participation_ratio
 from ..weights import Weights
 from .config import LearningRateConfig, StudyConfig, TeacherProblem
 from .store import CellKey, Curve, Row
@@ -86,8 +86,9 @@ def measurement_columns(config: StudyConfig) -> dict[str, str]:
     """Names and SQLite types of what :func:`run_chunk` measures for one pair.
 
     ``failed`` is 0 or 1, see :class:`Trained`; ``loss`` is the trained objective, nats for
-    images; ``alive`` counts neurons; ``moved`` is the fraction of neurons a matching moved;
-    ``alpha`` is where the barrier is attained. Barriers are NULL when a student failed.
+    images; ``alive`` counts neurons, see :meth:`Task.alive`; ``moved`` is the fraction of neurons
+    a matching moved; ``alpha`` is where the barrier is attained. Barriers are NULL when a student
+    failed.
     """
     sided = {"failed": "INTEGER", "steps": "INTEGER", "loss": "REAL", "alive": "INTEGER"}
     sided["participation"] = "REAL"
@@ -144,7 +145,7 @@ def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:
         "failed": trained.failed.to(torch.int64),
         "steps": trained.steps,
         "loss": trained.loss,
-        "alive": alive_count(weights.w1, weights.w2, threshold=task.config.alive_threshold),
+        "alive": task.alive(weights),
         "participation": participation_ratio(weights.w1, weights.w2),
     }
     if isinstance(task.config, LearningRateConfig):

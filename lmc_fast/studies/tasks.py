@@ -23,8 +23,14 @@ from ..nets import init_students
 from ..ops.population_loss import population_loss
 from ..ops.train_ensemble import EnsembleResult, train_ensemble
 from ..sharpness import sharpness
+from ..sparsity import neuron_strengths
 from ..weights import Weights
 from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+
+# A student whose loss is within this share of the zero network's has learnt nothing; a dead one
+# equals it up to rounding.
+_MARGIN = 1e-3
+_BLOCK = 4096  # samples
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Task(ABC):
     def train(self, seeds: Sequence[int], m: int, lr: float, threads: int | None) -> Trained:
         """Train one student of width m per seed with step size lr."""
         result = self._train(seeds, m, lr, threads)
-        failed = result.diverged | ~(result.loss < self.zero_loss)
+        failed = result.diverged | ~(result.loss < (1 - _MARGIN) * self.zero_loss)
         weights = Weights(result.w1, None, result.w2, None)
         return Trained(weights, result.loss, result.steps, failed)
 
@@ -82,6 +88,14 @@ class Task(ABC):
     @abstractmethod
     def barriers(self, a: Weights, b: Weights) -> dict[str, Barrier]:
         """Barriers (P,) between P pairs as they stand, per split."""
+
+    def alive(self, weights: Weights) -> Tensor:
+        """Neurons stronger than ``alive_threshold`` times the strongest: int64 (S,)."""
+        return self._strong(weights).sum(1)
+
+    def _strong(self, weights: Weights) -> Tensor:
+        strengths = neuron_strengths(weights.w1, weights.w2)
+        return strengths > self.config.alive_threshold * strengths.amax(1, keepdim=True)
 
     def sharpness(self, weights: Weights) -> Tensor | None:
         """Largest Hessian eigenvalue (S,) of the loss in w1; None where there is no closed form."""
@@ -152,7 +166,11 @@ class TeacherTask(Task):
 
 
 class DatasetTask(Task):
-    """Classifiers of images, c = 10, both layers trained on the cross entropy in nats."""
+    """Classifiers of images, c = 10, both layers trained on the cross entropy in nats.
+
+    A neuron is alive only if some training image activates it as well: with a large step size
+    neurons die by turning away from the data, with weights of any size.
+    """
 
     splits = ("train", "test")
 
@@ -213,6 +231,15 @@ class DatasetTask(Task):
             )
             for split, (x, y) in self.samples.items()
         }
+
+
+    def alive(self, weights: Weights) -> Tensor:
+        x, _ = self.samples["train"]
+        active = torch.zeros(weights.w1.shape[:2], dtype=torch.bool)
+        for student, w1 in enumerate(weights.w1):
+            for start in range(0, len(x), _BLOCK):
+                active[student] |= (x[start : start + _BLOCK] @ w1.T > 0).any(0)
+        return (active & self._strong(weights)).sum(1)
 
 
 @lru_cache(maxsize=2)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""What students learn: reference losses, who has failed, and which neurons are alive."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lmc_fast.ensemble import EnsembleResult
+from lmc_fast.studies import tasks
+from lmc_fast.studies.presets import load_config
+from lmc_fast.studies.tasks import DatasetTask, TeacherTask, make_task
+from lmc_fast.weights import Weights
+
+
+def images() -> DatasetTask:
+    overrides = ["steps=2", "batch_size=8", "alphas=3", "problem.train_samples=50"]
+    task = make_task(load_config("width", data="digits", overrides=overrides))
+    assert isinstance(task, DatasetTask)
+    return task
+
+
+def test_loss_of_the_zero_network() -> None:
+    """E f*^2 / 2 = (M / 2 + M (M - 1) / (2 pi)) / 2 for M orthonormal neurons, by hand."""
+    task = make_task(load_config("width"))
+    assert isinstance(task, TeacherTask)
+    assert task.zero_loss == pytest.approx((5 / 2 + 20 / (2 * math.pi)) / 2, rel=1e-12)
+    assert images().zero_loss == pytest.approx(math.log(10))
+
+
+def test_students_that_learnt_nothing_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task(load_config("width"))
+    loss = task.zero_loss * torch.tensor([0.5, 0.9, 1 - 1e-9, 1.0, 2.0, float("nan")])
+    diverged = torch.tensor([False, True, False, False, False, False])
+    empty = torch.zeros(6, 0)
+
+    def trained(*_: object, **__: object) -> EnsembleResult:
+        w1, w2 = torch.ones(6, 1, 10), torch.ones(6, 1, 1)
+        return EnsembleResult(w1, w2, loss, empty, empty[0], torch.ones(6), diverged)
+
+    monkeypatch.setattr(tasks, "train_ensemble", trained)
+    found = task.train(range(6), 1, 0.1, None)
+    assert found.failed.tolist() == [False, True, True, True, True, True]
+
+
+def test_alive_neurons_of_a_teachers_student() -> None:
+    task = make_task(load_config("width", overrides=["alive_threshold=0.01"]))
+    w1 = torch.zeros(1, 4, 10, dtype=torch.float64)
+    w1[0, :3, 0] = torch.tensor([2.0, -0.021, 0.019])
+    weights = Weights(w1, None, torch.ones(1, 1, 4, dtype=torch.float64), None)
+    assert task.alive(weights).tolist() == [2]
+
+
+def test_a_neuron_that_no_image_activates_is_dead() -> None:
+    task = images()
+    # Pixels are not negative: the first neuron sees every image, the second none.
+    w1 = torch.stack([torch.ones(64), -torch.ones(64), torch.zeros(64)])[None]
+    weights = Weights(w1, None, torch.ones(1, 10, 3), None)
+    assert task.alive(weights).tolist() == [1]
+
+
+def test_both_layers_are_trained_on_images() -> None:
+    task = images()
+    trained = task.train([3], 4, 0.1, None)
+    start = tasks.init_students(
+        [3], 4, 64, scale=task.config.init_scale, c=10, dtype=torch.float32
+    )
+    assert not torch.equal(trained.weights.w1, start.w1)
+    assert not torch.equal(trained.weights.w2, start.w2)
+    assert trained.weights.w2.shape == (1, 10, 4)
+
+
+def test_barriers_on_images_are_those_of_each_split() -> None:
+    task = images()
+    weights = task.train([0, 1], 4, 0.1, None).weights
+    a, b = (Weights(weights.w1[i : i + 1], None, weights.w2[i : i + 1], None) for i in (0, 1))
+    found = task.barriers(a, b)
+    assert list(found) == ["train", "test"]
+    for split, result in found.items():
+        x, y = task.samples[split]
+        logits = (x @ a.w1[0].T).relu() @ a.w2[0].T
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        assert float(result.curve.losses[0, 0]) == pytest.approx(float(loss), rel=1e-5)
+        assert result.curve.accuracies is not None
+        accuracy = (logits.argmax(1) == y).double().mean()
+        assert float(result.curve.accuracies[0, 0]) == pytest.approx(float(accuracy))
+
+
+def test_a_task_is_kept_for_its_configuration() -> None:
+    config = load_config("width")
+    assert make_task(config) is make_task(load_config("width"))
