@@ -6,12 +6,14 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
+
+from .config import DataName, DefinitionName, MatchingName, StudyName, TeacherKind
+from .presets import PresetName, load_config, to_toml
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,55 +24,8 @@ app = typer.Typer(
 )
 
 
-class Study(StrEnum):
-    """Studies by name."""
-
-    width = "width"
-    learning_rate = "learning-rate"
-
-
-class Preset(StrEnum):
-    """Presets by name."""
-
-    quick = "quick"
-    full = "full"
-
-
-class Data(StrEnum):
-    """Problems by name."""
-
-    teacher = "teacher"
-    digits = "digits"
-    mnist = "mnist"
-
-
-class TeacherKind(StrEnum):
-    """Kinds of teacher, by name."""
-
-    orthonormal = "orthonormal"
-    random = "random"
-
-
-class Match(StrEnum):
-    """Ways to match neurons, by name."""
-
-    none = "none"
-    gap = "gap"
-    weights = "weights"
-    activations = "activations"
-    random = "random"
-
-
-class Definition(StrEnum):
-    """Definitions of the barrier, by name."""
-
-    chord = "chord"
-    endpoint_mean = "endpoint_mean"
-    midpoint = "midpoint"
-
-
 DataOption = Annotated[
-    Data | None,
+    DataName | None,
     typer.Option(
         help="What students learn: a **teacher** in closed form (default), scikit-learn's "
         "8x8 **digits**, or **mnist**.",
@@ -104,10 +59,10 @@ def _lmc_fast(
 
 @app.command()
 def study(
-    study: Annotated[Study, typer.Argument(help="Which study to run.")],
+    study: Annotated[StudyName, typer.Argument(help="Which study to run.")],
     preset: Annotated[
-        Preset, typer.Option(help="**quick**: a minute or two. **full**: for a paper.")
-    ] = Preset.quick,
+        PresetName, typer.Option(help="**quick**: a minute or two. **full**: for a paper.")
+    ] = "quick",
     config: Annotated[
         Path | None,
         typer.Option(
@@ -161,16 +116,15 @@ def study(
     DIR/weights.
     """
     from .plots import plot_study
-    from .presets import load_config, to_toml
     from .report import ProgressBar, study_table
     from .runner import run_study
     from .store import open_existing
     from .summary import summarise
 
     chosen = load_config(
-        study.value,
-        preset=preset.value,
-        data=None if data is None else data.value,
+        study,
+        preset=preset,
+        data=data,
         file=config,
         overrides=settings or [],
     )
@@ -178,7 +132,7 @@ def study(
         print(to_toml(chosen), end="")
         return
     kind = chosen.problem.data
-    name = "-".join([study.value, *([kind] if kind != "teacher" else []), preset.value])
+    name = "-".join([study, *([kind] if kind != "teacher" else []), preset])
     folder = out or Path("studies") / f"{name}-{chosen.digest()[:8]}"
     try:
         with ProgressBar(name) as progress:
@@ -266,12 +220,16 @@ def barrier(
     data: DataOption = None,
     data_dir: DataDirOption = None,
     match: Annotated[
-        Match | None,
+        MatchingName | None,
         typer.Option(help="Match neurons first, and show the barrier without it beside."),
     ] = None,
     definition: Annotated[
-        Definition, typer.Option(help="Above what the loss is measured.")
-    ] = Definition.chord,
+        DefinitionName,
+        typer.Option(
+            help="How far the loss rises above the **chord** between the two ends, above the "
+            "**endpoint_mean**, or above that mean at the **midpoint**."
+        ),
+    ] = "chord",
     alphas: Annotated[int, typer.Option(min=2, help="Points along the segment.")] = 25,
     teacher_width: Annotated[
         int | None, typer.Option(min=1, help="M; default 5.", show_default=False)
@@ -302,14 +260,14 @@ def barrier(
         a,
         b,
         problem={
-            "data": data and data.value,
+            "data": data,
             "teacher_width": teacher_width,
-            "teacher_kind": teacher_kind and teacher_kind.value,
+            "teacher_kind": teacher_kind,
             "teacher_seed": teacher_seed,
         },
         data_dir=data_dir,
-        match=match and match.value,
-        definition=definition.value,
+        match=match,
+        definition=definition,
         alphas=alphas,
     )
     Console().print(barrier_table(results))

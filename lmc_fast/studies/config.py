@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 StudyName = Literal["width", "learning-rate"]
 DataName = Literal["teacher", "digits", "mnist"]
+DefinitionName = Literal["chord", "endpoint_mean", "midpoint"]
+TeacherKind = Literal["orthonormal", "random"]
 MatchingName = Literal["none", "gap", "weights", "activations", "random"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -32,7 +34,7 @@ class TeacherProblem(_Settings):
     data: Literal["teacher"] = "teacher"
     d: Count = 10
     teacher_width: Count = 5
-    teacher_kind: Literal["orthonormal", "random"] = "orthonormal"
+    teacher_kind: TeacherKind = "orthonormal"
     teacher_seed: Seed = 0
     inputs: Literal["gaussian", "sphere"] = "gaussian"
     radius: Positive = 1.0
@@ -83,7 +85,7 @@ class StudyConfig(_Settings):
     w2_scale: Positive = 1.0
     dtype: Literal["float32", "float64"] = "float64"
     matchings: tuple[MatchingName, ...] = ("none", "gap", "weights")
-    definition: Literal["chord", "endpoint_mean", "midpoint"] = "chord"
+    definition: DefinitionName = "chord"
     alphas: Annotated[int, Field(ge=2)] = 25
     alive_threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-3
 
