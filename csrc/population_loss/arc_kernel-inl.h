@@ -8,10 +8,10 @@
 // keeps the relative accuracy of small angles and of angles near pi, where a scalar product has
 // none. Let tau = min(t, pi - t), h = min(p, q) / 4 = sin^2(tau/2), in [0, 1/2]. One polynomial in
 // h,
-//   W(h) = (tau - sin tau) / h^(3/2),
+//   W(h) = (tau - sin tau) / (h e),  e = sqrt(h (1-h)),
 // then gives it all without cancellation:
-//   sin tau = 2 sqrt(h (1-h)),  cos tau = 1 - 2h,  tau = sin tau + h^(3/2) W,
-//   s(tau) = sin tau - tau cos tau = h^(3/2) (4 sqrt(1-h) - (1-2h) W),
+//   sin tau = 2 e,  cos tau = 1 - 2 h,  tau = 2 e + h e W,
+//   s(tau) = sin tau - tau cos tau = h e (4 - (1-2h) W),
 //   shape = s(tau) + [t <= pi/2] pi cos tau.
 #pragma once
 
@@ -31,11 +31,12 @@ template <int T, bool kGradient>
 LMC_INLINE ArcKernel<T> arc_kernel(const Vec<double> (&p)[T], const Vec<double> (&q)[T]) {
   // W on [0, 1/2], interpolated at Chebyshev nodes; relative error below 2^-53.9.
   constexpr double kW[] = {
-      0x1.5555555555555p+0,  0x1.9999999999a67p-2, 0x1.b6db6db6c0ce9p-3,  0x1.1c71c7275dd24p-3,
-      0x1.9745ccb9ec12dp-4,  0x1.362802215d3ebp-4, 0x1.ecb0d63ad156bp-5,  0x1.957b9415dfc49p-5,
-      0x1.3f003d0e77ea3p-5,  0x1.c9f39e723ce2bp-5, -0x1.a73313e26d6a7p-4, 0x1.64ede9e30f47ap-1,
-      -0x1.483761856ac97p+1, 0x1.ee54f6b9ba922p+2, -0x1.1810b91ccfe1ep+4, 0x1.df94e4598b07cp+4,
-      -0x1.2a75a2f26453fp+5, 0x1.00e94011488f9p+5, -0x1.11e9df10fc960p+4, 0x1.15edffeabc038p+2};
+      0x1.5555555555555p+0,   0x1.111111111115fp+0,  0x1.d41d41d41109bp-1,   0x1.a01a01a62ed5cp-1,
+      0x1.7a462e6c0bc4dp-1,   0x1.5d2d5aa2dcc8cp-1,  0x1.45debbe0a4091p-1,   0x1.3343cefe630c8p-1,
+      0x1.1aec37bec8309p-1,   0x1.6722d983e81cdp-1,  -0x1.a12bba8e445a5p-1,  0x1.2303758120484p+3,
+      -0x1.597f25a0586bbp+5,  0x1.5f3a78a7765d5p+7,  -0x1.151fb3e17a16ep+9,  0x1.58fe4578032fep+10,
+      -0x1.4cf01c06c850dp+11, 0x1.e98af38c099a1p+11, -0x1.08fc489b93270p+12, 0x1.8f7edeab04767p+11,
+      -0x1.779f1aa1a6ae0p+10, 0x1.4f1c31b02ebefp+8};
   constexpr int kTerms = sizeof kW / sizeof kW[0];
   Vec<double> h[T], W[T];
 #pragma GCC unroll 8
@@ -51,13 +52,12 @@ LMC_INLINE ArcKernel<T> arc_kernel(const Vec<double> (&p)[T], const Vec<double> 
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     const auto acute = p[t] <= q[t];
-    const Vec<double> half_sine = square_root(h[t]), half_cosine = square_root(1.0 - h[t]);
-    const Vec<double> cube = h[t] * half_sine, cosine = 1.0 - 2.0 * h[t];
-    const Vec<double> s = cube * (4.0 * half_cosine - cosine * W[t]);
+    const Vec<double> e = square_root(h[t] * (1.0 - h[t])), cosine = 1.0 - 2.0 * h[t];
+    const Vec<double> s = h[t] * e * (4.0 - cosine * W[t]);
     result.shape[t] = acute ? s + kPi * cosine : s;
     if (kGradient) {
-      result.sine[t] = 2.0 * half_sine * half_cosine;
-      const Vec<double> tau = result.sine[t] + cube * W[t];
+      result.sine[t] = 2.0 * e;
+      const Vec<double> tau = result.sine[t] + h[t] * e * W[t];
       result.turn[t] = acute ? kPi - tau : tau;
     }
   }

@@ -17,95 +17,14 @@
 
 #include "common/gemm-inl.h"
 #include "population_loss/arc_kernel-inl.h"
+#include "population_loss/prepared_network-inl.h"
 
 namespace lmc::LMC_TARGET {
 
 inline constexpr int64_t kNeuronBlock = 64;  // a multiple of every kLanes
 inline constexpr int64_t kPartnerChunk = 64;
 inline constexpr int kPartnerTile = 4;
-inline constexpr int64_t kMostRows = 12;  // accumulators of the gradient product
-
-// The sizes of one network's prepared form; see PreparedNetwork.
-struct NetworkSizes {
-  int64_t m, d, c;
-  int64_t padded() const { return round_up(m, kLanes<double>); }
-  // Input dimensions are processed in equal groups of at most kMostRows.
-  int64_t row_groups() const { return ceil_div(d, kMostRows); }
-  int64_t rows() const { return ceil_div(d, row_groups()); }
-  int64_t doubles() const { return padded() * (d + row_groups() * rows() + 1 + 2 * c); }
-};
-
-// A network's neurons as directions and lengths, in memory of sizes.doubles() doubles. Padding
-// neurons are zero, and a zero neuron has length 0 and direction 0: then p = q = 1 for every
-// partner, which is harmless, and all its products are exactly zero.
-struct PreparedNetwork {
-  NetworkSizes sizes;
-  int64_t padded;
-  double* unit;    // (d,padded)
-  double* panels;  // (row_groups,padded,rows): the same, as the gradient product reads it
-  double* norm;    // (padded)
-  double* w2;      // (c,padded)
-  double* weight;  // (c,padded): w2 * norm
-
-  LMC_INLINE PreparedNetwork(const NetworkSizes& z, double* memory)
-      : sizes(z),
-        padded(z.padded()),
-        unit(memory),
-        panels(unit + z.d * padded),
-        norm(panels + z.row_groups() * z.rows() * padded),
-        w2(norm + padded),
-        weight(w2 + z.c * padded) {}
-
-  // Fills in neurons [first, last), multiples of the lanes (last may be `padded`), from w1 (m,d),
-  // w2 (c,m).
-  LMC_INLINE void prepare(int64_t first, int64_t last, const double* w1, const double* w2_in) {
-    for (int64_t i = first; i < last; i += kLanes<double>) prepare_lanes(i, w1, w2_in);
-  }
-
- private:
-  void prepare_lanes(int64_t i, const double* w1, const double* w2_in) {
-    constexpr int L = kLanes<double>;
-    const int64_t real = smaller(L, sizes.m - i);
-    double* u = unit + i;
-    Vec<double> largest{};
-    for (int64_t k = 0; k < sizes.d; ++k) {
-      Vec<double> lanes{};
-      for (int64_t l = 0; l < real; ++l) lanes[l] = w1[(i + l) * sizes.d + k];
-      store(u + k * padded, lanes);
-      const Vec<double> size = lanes < 0 ? -lanes : lanes;
-      largest = size > largest ? size : largest;
-    }
-    // Squares of huge or tiny components leave float64's range; a power of two brings them back
-    // exactly.
-    const auto huge = largest > 0x1p500, tiny = largest < 0x1p-500;
-    const Vec<double> up = broadcast(0x1p600), down = broadcast(0x1p-600), one = broadcast(1.0);
-    const Vec<double> factor = huge ? down : (tiny ? up : one);
-    Vec<double> square{};
-    for (int64_t k = 0; k < sizes.d; ++k) {
-      const Vec<double> scaled = factor * load(u + k * padded);
-      square += scaled * scaled;
-    }
-    const Vec<double> root = square_root(square), inverse = 1.0 / root;
-    const Vec<double> length = root * (huge ? up : (tiny ? down : one));
-    store(norm + i, length);
-    const auto dead = square == 0;  // false for NaN, which thus reaches the loss
-    for (int64_t k = 0; k < sizes.d; ++k) {
-      const Vec<double> direction = factor * load(u + k * padded) * inverse;
-      store(u + k * padded, dead ? Vec<double>{} : direction);
-    }
-    const int64_t rows = sizes.rows();
-    for (int64_t k = 0; k < sizes.row_groups() * rows; ++k)
-      for (int64_t l = 0; l < L; ++l)
-        panels[(k / rows * padded + i + l) * rows + k % rows] =
-            k < sizes.d ? u[k * padded + l] : 0.0;
-    for (int64_t o = 0; o < sizes.c; ++o) {
-      Vec<double> a{};
-      for (int64_t l = 0; l < real; ++l) a[l] = w2_in[o * sizes.m + i + l];
-      store(w2 + o * padded + i, a);
-      store(weight + o * padded + i, a * length);
-    }
-  }
-};
+inline constexpr double kNearlyOpposite = 3.5;  // |u - v|^2 of unit vectors at 139 degrees
 
 // What a block writes; null: not wanted.
 struct PopulationGradient {
@@ -175,9 +94,10 @@ class PopulationBlock {
       for (int64_t k = 0; k < z.d; ++k) {
         const Vec<double> g = size * (load(direction_ + k * L) +
                                       sine * load(student_.unit + k * student_.padded + i));
-        const Vec<double> kept = dead ? Vec<double>{} : g;
-        for (int64_t l = 0; l < real; ++l) gradient.w1[(i + l) * z.d + k] = kept[l];
+        store(direction_ + k * L, dead ? Vec<double>{} : g);
       }
+      for (int64_t l = 0; l < real; ++l)
+        for (int64_t k = 0; k < z.d; ++k) gradient.w1[(i + l) * z.d + k] = direction_[k * L + l];
     }
     if (gradient.w2)
       for (int64_t o = 0; o < z.c; ++o) {
@@ -196,16 +116,23 @@ class PopulationBlock {
       const int64_t last = smaller(first + kPartnerChunk, count);
       double* turns = turns_;
       int64_t j = first;
-      for (; j + kPartnerTile <= last; j += kPartnerTile, turns += kPartnerTile * L)
+      for (; last - j >= 2 * kPartnerTile; j += kPartnerTile, turns += kPartnerTile * L)
         add_tile<kPartnerTile, kOneOutput, kGradient>(i, j, partners, outputs, sums, turns);
-      if (last - j == 3)
-        add_tile<3, kOneOutput, kGradient>(i, j, partners, outputs, sums, turns);
-      else if (last - j == 2)
-        add_tile<2, kOneOutput, kGradient>(i, j, partners, outputs, sums, turns);
-      else if (last - j == 1)
-        add_tile<1, kOneOutput, kGradient>(i, j, partners, outputs, sums, turns);
+      add_last_tile<2 * kPartnerTile - 1, kOneOutput, kGradient>(last - j, i, j, partners, outputs,
+                                                                 sums, turns);
       if (kGradient) add_directions<kMostRows>(partners, first, last);
     }
+  }
+
+  // The last `count` <= T partners of a chunk, in one tile: a short one would wait for itself.
+  template <int T, bool kOneOutput, bool kGradient>
+  LMC_INLINE void add_last_tile(int64_t count, int64_t i, int64_t j,
+                                const PreparedNetwork& partners, bool outputs, Sums& sums,
+                                double* turns) {
+    if (count == T)
+      add_tile<T, kOneOutput, kGradient>(i, j, partners, outputs, sums, turns);
+    else if constexpr (T > 1)
+      add_last_tile<T - 1, kOneOutput, kGradient>(count, i, j, partners, outputs, sums, turns);
   }
 
   // T partners from j: adds to the sums, and writes weight * (pi - t) to turns (T, lanes).
@@ -213,18 +140,40 @@ class PopulationBlock {
   LMC_INLINE void add_tile(int64_t i, int64_t j, const PreparedNetwork& partners, bool outputs,
                            Sums& sums, double* turns) {
     const NetworkSizes& z = student_.sizes;
-    Vec<double> p[T], q[T];
+    Vec<double> p[T], q[T], largest{};
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) p[t] = q[t] = Vec<double>{};
+    for (int t = 0; t < T; ++t) p[t] = Vec<double>{};
     const double *u = student_.unit + i, *v = partners.unit + j;
     for (int64_t k = 0; k < z.d; ++k, u += student_.padded, v += partners.padded) {
       const Vec<double> component = load(u);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        const Vec<double> difference = component - v[t], sum = component + v[t];
+        const Vec<double> difference = component - v[t];
         p[t] += difference * difference;
-        q[t] += sum * sum;
       }
+    }
+    // p + q = 4. Only for nearly opposite vectors does q have to be summed by itself.
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      q[t] = 4.0 - p[t];
+      largest = p[t] > largest ? p[t] : largest;
+    }
+    if (__builtin_expect(active_lanes(largest - kNearlyOpposite) != 0, false)) {
+      Vec<double> sum[T];
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) sum[t] = Vec<double>{};
+      u = student_.unit + i;
+      v = partners.unit + j;
+      for (int64_t k = 0; k < z.d; ++k, u += student_.padded, v += partners.padded) {
+        const Vec<double> component = load(u);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+          const Vec<double> total = component + v[t];
+          sum[t] += total * total;
+        }
+      }
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) q[t] = p[t] > kNearlyOpposite ? sum[t] : q[t];
     }
     const ArcKernel<T> arc = arc_kernel<T, kGradient>(p, q);
 #pragma GCC unroll 8

@@ -273,6 +273,10 @@ def test_no_students_and_no_neurons():
     assert population_loss(w1[:0], w2[:0], target).shape == (0,)
     zero = population_loss(torch.zeros_like(w1), w2, target)
     assert_close(population_loss(w1[:, :0], w2[..., :0], target), zero, 0)
+    flat = [torch.ones(2, 3, 0), torch.ones(2, 1, 3), torch.ones(4, 0), torch.ones(1, 4)]
+    loss, *gradients = torch.ops.lmc_fast.population_loss(*flat, 1.0, [True, True])
+    assert_close(loss, torch.zeros(2), 0)
+    assert_close(gradients[1], torch.zeros(2, 1, 3), 0)
 
 
 def test_derivatives_against_finite_differences():
