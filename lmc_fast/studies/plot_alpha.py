@@ -15,8 +15,9 @@ from .summary import Group, Summary
 def alpha_figure(summary: Summary, store: Store) -> Figure | None:
     """Curves of the pair whose matched barrier is the median of its group's.
 
-    The group is the one with the highest matched barrier (with a teacher: beyond m = M), and in
-    a learning-rate study the last one below the divergence threshold. None where no pair survived.
+    The group: with a teacher, the highest matched barrier beyond m = M; with images, the middle
+    width; in a learning-rate study, the last step size below the divergence threshold. None where
+    no pair survived.
     """
     group = _group(summary)
     if group is None:
@@ -51,13 +52,14 @@ def alpha_figure(summary: Summary, store: Store) -> Figure | None:
 
 def _group(summary: Summary) -> Group | None:
     groups = [group for group in summary.groups if group.sound]
-    if isinstance(summary.config, LearningRateConfig):
+    if not groups or isinstance(summary.config, LearningRateConfig):
         return groups[-1] if groups else None
     problem = summary.config.problem
-    if isinstance(problem, TeacherProblem):
-        groups = [group for group in groups if group.width > problem.teacher_width] or groups
+    if not isinstance(problem, TeacherProblem):
+        return groups[len(groups) // 2]
+    groups = [group for group in groups if group.width > problem.teacher_width] or groups
     best, split = summary.best_matching(), summary.splits[-1]
-    return max(groups, key=lambda group: group.barrier(best, split).value, default=None)
+    return max(groups, key=lambda group: group.barrier(best, split).value)
 
 
 def _median_row(group: Group, name: str) -> Row:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .config import LearningRateConfig
 from .plot_style import (
     GREY,
     PAGE,
@@ -63,7 +64,7 @@ def _draw_barriers(
     axes: Axes, summary: Summary, groups: list[Group], x: np.ndarray, measure: Measure
 ) -> None:
     draw_measure(axes, summary.config, groups, x, measure)
-    axes.set_ylabel("mean " + measure.label.replace(", ", ",\n"))
+    axes.set_ylabel(f"mean {measure.label}")
 
 
 def _shade(axes: Axes, summary: Summary, unit: float) -> None:
@@ -87,11 +88,12 @@ def _shade(axes: Axes, summary: Summary, unit: float) -> None:
 def _axis_label(summary: Summary) -> str:
     if summary.bracket is None:
         return "learning rate"
-    threshold = summary.bracket.threshold
-    return (
-        f"learning rate / divergence threshold (lr = {threshold:.4g} = "
-        f"{threshold * summary.groups[0].width:.3g}/m, shaded beyond)"
-    )
+    threshold, config = summary.bracket.threshold, summary.config
+    if isinstance(config, LearningRateConfig) and config.lr_per_width:
+        value = f"lr = {threshold:.4g} = {threshold * config.width:.3g}/m"
+    else:
+        value = f"lr = {threshold:.4g}"
+    return f"learning rate / divergence threshold ({value}, shaded beyond)"
 
 
 def _title(summary: Summary) -> str:

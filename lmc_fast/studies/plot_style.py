@@ -78,9 +78,9 @@ def measures(config: StudyConfig) -> list[Measure]:
     if isinstance(config.problem, TeacherProblem):
         return [Measure("barrier", "population", "loss barrier", 1.0, True)]
     return [
-        Measure("barrier", "train", "loss barrier, train (nats)", 1.0, True),
-        Measure("barrier", "test", "loss barrier, test (nats)", 1.0, True),
-        Measure("accuracy_drop", "test", "accuracy barrier, test (points)", 100.0, False),
+        Measure("barrier", "train", "loss barrier,\ntrain (nats)", 1.0, True),
+        Measure("barrier", "test", "loss barrier,\ntest (nats)", 1.0, True),
+        Measure("accuracy_drop", "test", "accuracy barrier,\ntest (% points)", 100.0, False),
     ]
 
 

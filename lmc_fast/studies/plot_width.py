@@ -74,21 +74,20 @@ def _mark_teacher(axes: Axes, summary: Summary) -> None:
     axes.axvline(problem.teacher_width, color=GREY, linewidth=0.8, zorder=0)
     axes.annotate(
         f"m = M = {problem.teacher_width}",
-        (problem.teacher_width, 1),
-        (3, -1),
+        (problem.teacher_width, 0.55),
+        (4, 0),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
         color=GREY,
         fontsize=7,
-        va="top",
     )
 
 
 def _width_ticks(axes: Axes, x: np.ndarray) -> None:
-    """Label measured widths from the last one down, at least a factor of 1.17 apart."""
+    """Label measured widths from the last one down, at least a factor of 1.16 apart."""
     kept: list[float] = []
     for value in x[::-1]:
-        if not kept or 1.17 * value <= kept[-1]:
+        if not kept or 1.16 * value <= kept[-1]:
             kept.append(float(value))
     axes.xaxis.set_major_locator(FixedLocator(kept))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -161,21 +161,21 @@ def _mean(values: np.ndarray, form: str) -> str:
 
 def _caption(summary: Summary) -> str:
     lines = []
-    best = summary.best_matching()
-    tail = summary.tail(best, summary.splits[-1])
+    best, split = summary.best_matching(), summary.splits[-1]
+    tail = summary.tail(best, split)
     if tail is not None:
         slope = tail.exponent
         lines.append(
-            f"tail, m = {tail.first} to {tail.last}, '{best}': mean barrier ~ m^{slope.value:.2f} "
-            f"[{slope.low:.2f}, {slope.high:.2f}]"
+            f"tail, m = {tail.first} to {tail.last}, '{best}', {split}: "
+            f"mean barrier ~ m^{slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}]"
         )
     if summary.bracket is not None:
         low, high = summary.bracket
         lines.append(f"edge: divergence threshold, between lr = {low:.5g} and {high:.5g}")
-    lines.append(
-        f"alive: mean count; loss: median; {summary.failed} of {summary.students} students failed "
-        f"(pairs left out), {summary.stuck} did not converge (kept)"
-    )
+    counts = f"{summary.failed} of {summary.students} students failed (their pairs are left out)"
+    if summary.stuck:
+        counts += f", {summary.stuck} did not converge (kept)"
+    lines += ["alive: mean count; loss: median over students", counts]
     return "\n".join(lines)
 
 

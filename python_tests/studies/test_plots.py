@@ -108,7 +108,7 @@ def test_images_are_drawn_in_nats_and_accuracy(tmp_path: Path) -> None:
     fill_store(tmp_path, small("width", "digits"))
     with style():
         written = texts(width_figure(summary_of(tmp_path)))
-    for expected in ("train (nats)", "test (nats)", "accuracy barrier, test", "8×8 digits"):
+    for expected in ("train (nats)", "test (nats)", "accuracy barrier", "8×8 digits"):
         assert expected in written
 
 
