@@ -41,14 +41,41 @@ def vector_math(name: str, x: Any, out: Any) -> None: ...
 
 # population_loss
 def population_loss(
-    w1: Any, w2: Any, v1: Any, v2: Any, scale: float, loss: Any, dw1: Any | None, dw2: Any | None,
+    w1: Any,
+    w2: Any,
+    v1: Any,
+    v2: Any,
+    scale: float,
+    loss: Any,
+    dw1: Any | None,
+    dw2: Any | None,
     threads: int,
 ) -> None: ...
 def population_path_losses(
-    a1: Any, a2: Any, b1: Any, b2: Any, v1: Any, v2: Any, alphas: Any, scale: float, losses: Any,
+    a1: Any,
+    a2: Any,
+    b1: Any,
+    b2: Any,
+    v1: Any,
+    v2: Any,
+    alphas: Any,
+    scale: float,
+    losses: Any,
     threads: int,
 ) -> None: ...
 def population_path_losses_backward(
-    dlosses: Any, a1: Any, a2: Any, b1: Any, b2: Any, v1: Any, v2: Any, alphas: Any, scale: float,
-    da1: Any, da2: Any, db1: Any, db2: Any, threads: int,
+    dlosses: Any,
+    a1: Any,
+    a2: Any,
+    b1: Any,
+    b2: Any,
+    v1: Any,
+    v2: Any,
+    alphas: Any,
+    scale: float,
+    da1: Any,
+    da2: Any,
+    db1: Any,
+    db2: Any,
+    threads: int,
 ) -> None: ...
