@@ -51,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> int:
     """Print what went wrong as one line; returns the exit status."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _EXTRA:
-        _say(f"error: {error.name} is not installed; the command line and the studies need "
-             "pip install 'lmc_fast[studies]'")
+        _say(
+            f"error: {error.name} is not installed; the command line and the studies need "
+            "pip install 'lmc_fast[studies]'"
+        )
         return FAILED
     if type(error).__name__ == "Abort":
         _say("aborted")
@@ -65,8 +67,10 @@ def _explain(error: Exception) -> int:
     if isinstance(error, ValueError | TypeError | OSError | ImportError) or _is_study_error(error):
         _say(f"error: {error}")
     else:
-        _say(f"error: unexpected {type(error).__name__}: {error}; "
-             "run again with --debug for the traceback")
+        _say(
+            f"error: unexpected {type(error).__name__}: {error}; "
+            "run again with --debug for the traceback"
+        )
     return FAILED
 
 

@@ -85,13 +85,19 @@ def splits_of(config: StudyConfig) -> tuple[str, ...]:
 def measurement_columns(config: StudyConfig) -> dict[str, str]:
     """Names and SQLite types of what :func:`run_chunk` measures for one pair.
 
-    ``failed`` is 0 or 1, see :class:`Trained`; ``loss`` is the trained objective, nats for
-    images; ``alive`` counts neurons, see :meth:`Task.alive`; ``moved`` is the fraction of neurons
-    a matching moved; ``alpha`` is where the barrier is attained. Barriers are NULL when a student
-    failed.
+    ``diverged`` and ``failed`` are 0 or 1, see :class:`Trained`; ``loss`` is the trained
+    objective, nats for images; ``alive`` counts neurons, see :meth:`Task.alive`; ``moved`` is the
+    fraction of neurons a matching moved; ``alpha`` is where the barrier is attained. Barriers are
+    NULL when a student failed.
     """
-    sided = {"failed": "INTEGER", "steps": "INTEGER", "loss": "REAL", "alive": "INTEGER"}
-    sided["participation"] = "REAL"
+    sided = {
+        "diverged": "INTEGER",
+        "failed": "INTEGER",
+        "steps": "INTEGER",
+        "loss": "REAL",
+        "alive": "INTEGER",
+        "participation": "REAL",
+    }
     images = not isinstance(config.problem, TeacherProblem)
     if isinstance(config, LearningRateConfig) and not images:
         sided["sharpness"] = "REAL"
@@ -142,6 +148,7 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
 def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:
     weights = trained.weights
     measured = {
+        "diverged": trained.diverged.to(torch.int64),
         "failed": trained.failed.to(torch.int64),
         "steps": trained.steps,
         "loss": trained.loss,

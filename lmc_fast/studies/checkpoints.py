@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ from ..weights import Weights, as_weights
 from .errors import CheckpointError
 
 SUFFIX = ".safetensors"
+_PARTIAL = ".partial"
+_STALE_SECONDS = 86_400
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -32,7 +36,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     content = safetensors.torch.save(contiguous, dict(metadata))
     # The process number keeps two processes that write the same file out of each other's way.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         with open(partial, "wb") as file:
             file.write(content)
@@ -42,6 +46,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what killed processes left half-written in ``folder``, once it is a day old."""
+    for partial in folder.glob(f"*{_PARTIAL}"):
+        # Another process may remove it first, or finish it.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
+                partial.unlink()
 
 
 def load_checkpoint(path: Path) -> Weights:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, TextIO
 
+import torch
 import typer
 from rich.console import Console
 
@@ -95,7 +96,7 @@ def study(
     data_dir: DataDirOption = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads to train with; default all cores.", show_default=False),
+        typer.Option(min=1, help="Cores to use; default all.", show_default=False),
     ] = None,
     chunk: Annotated[
         int,
@@ -132,6 +133,8 @@ def study(
         print(to_toml(chosen), end="")
         return
     kind = chosen.problem.data
+    if threads is not None:
+        torch.set_num_threads(threads)
     name = "-".join([study, *([kind] if kind != "teacher" else []), preset])
     folder = out or Path("studies") / f"{name}-{chosen.digest()[:8]}"
     try:
@@ -192,7 +195,7 @@ def export(
     del as_csv
     with open_existing(folder) as store:
         rows, names = store.rows(), store.columns
-    with reported(folder if out is None else out.parent):
+    with reported(folder if out is None else out, "give a name that can be written"):
         if out is None:
             _write_csv(sys.stdout, names, rows)
             return

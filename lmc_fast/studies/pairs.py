@@ -60,9 +60,7 @@ def measure_pair(
     matching = match_neurons(*ends, cost=match, x=x)
     matched = task.barriers(ends[0], matching.apply(ends[1]))
     return {
-        split: Barrier(
-            found.height, found.alpha, found.curve, definition, matching, naive[split]
-        )
+        split: Barrier(found.height, found.alpha, found.curve, definition, matching, naive[split])
         for split, found in matched.items()
     }
 
@@ -77,7 +75,7 @@ def save_curve(results: Mapping[str, Barrier], path: Path) -> None:
     StoreError
         The folder cannot be written.
     """
-    with style(), reported(path.parent):
+    with style(), reported(path, "give a name that can be written"):
         figure = new_figure(COLUMN * len(results), 2.6)
         if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
             raise CheckpointError(f"--save-plot must end in .png or .svg; got {path.name}")

@@ -20,6 +20,7 @@ from .plot_style import (
     measures,
     new_figure,
 )
+from .statistics import Array
 from .summary import Group, Summary
 
 _GREEN = "#009E73"
@@ -45,7 +46,7 @@ def learning_rate_figure(summary: Summary) -> Figure:
     return figure
 
 
-def _draw_alive(axes: Axes, groups: list[Group], x: np.ndarray) -> None:
+def _draw_alive(axes: Axes, groups: list[Group], x: Array) -> None:
     counts = [group.student_values("alive") for group in groups]
     axes.fill_between(
         x,
@@ -61,7 +62,7 @@ def _draw_alive(axes: Axes, groups: list[Group], x: np.ndarray) -> None:
 
 
 def _draw_barriers(
-    axes: Axes, summary: Summary, groups: list[Group], x: np.ndarray, measure: Measure
+    axes: Axes, summary: Summary, groups: list[Group], x: Array, measure: Measure
 ) -> None:
     draw_measure(axes, summary.config, groups, x, measure)
     axes.set_ylabel(f"mean {measure.label}")

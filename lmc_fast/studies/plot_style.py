@@ -10,16 +10,13 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from .config import StudyConfig, TeacherProblem
-from .statistics import ROUNDING, Interval, mean_interval
+from .statistics import ROUNDING, Array, Interval, mean_interval
 from .summary import Group, Summary
-
-Array = npt.NDArray[np.float64]
 
 COLUMN = 3.3  # inches, one column
 PAGE = 6.8  # inches, both columns

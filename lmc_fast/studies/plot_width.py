@@ -20,7 +20,7 @@ from .plot_style import (
     measures,
     new_figure,
 )
-from .statistics import TailFit
+from .statistics import Array, TailFit
 from .summary import Summary
 
 
@@ -51,7 +51,7 @@ def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bo
     axes.set_ylabel(f"mean {measure.label}")
 
 
-def _draw_tail(axes: Axes, tail: TailFit, x: np.ndarray, name: str) -> None:
+def _draw_tail(axes: Axes, tail: TailFit, x: Array, name: str) -> None:
     span = np.array([tail.first, tail.last], dtype=np.float64)
     slope = tail.exponent
     axes.plot(
@@ -83,7 +83,7 @@ def _mark_teacher(axes: Axes, summary: Summary) -> None:
     )
 
 
-def _width_ticks(axes: Axes, x: np.ndarray) -> None:
+def _width_ticks(axes: Axes, x: Array) -> None:
     """Label measured widths from the last one down, at least a factor of 1.16 apart."""
     kept: list[float] = []
     for value in x[::-1]:

@@ -47,7 +47,7 @@ def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
             "barrier-along-alpha": alpha_figure,
         }
         paths = []
-        with style(), reported(out):
+        with style(), reported(out, "give a writable --out"):
             out.mkdir(parents=True, exist_ok=True)
             for name, make in figures.items():
                 figure = make(summary, store)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from ..barrier import Barrier
 from .config import LearningRateConfig
+from .statistics import Array
 from .summary import Group, Summary
 
 
@@ -55,9 +56,7 @@ class ProgressBar:
         """Show the bar of ``cells`` cells; it moves by their cost."""
         self._cells = cells
         # Reset, so that the time left is estimated from the grid alone.
-        self._bar.reset(
-            self._task, description=self._title, total=cost or None, cells=f"0/{cells}"
-        )
+        self._bar.reset(self._task, description=self._title, total=cost or None, cells=f"0/{cells}")
 
     def advance(self, cells: int, cost: float) -> None:
         """Move the bar."""
@@ -80,7 +79,7 @@ def study_table(summary: Summary) -> Table:
         heading = "naive" if name == "none" else str(name)
         titles.append(f"{heading} [95%]" if name == best else heading)
     extra = _extra_columns(summary)
-    titles += ["alive", "loss", *(title for title, _, _ in extra)]
+    titles += ["alive", "loss", *extra]
     titles += ["failed"] * bool(summary.failed)
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
@@ -91,7 +90,7 @@ def study_table(summary: Summary) -> Table:
         cells = [first, f"{len(group.sound)}/{group.pairs}"]
         cells += [_barrier(group, name, split, name == best) for name in config.matchings]
         cells += [_mean(group.student_values("alive"), ".2f"), _typical_loss(group)]
-        cells += [_mean(group.student_values(name) * factor, ".2f") for _, name, factor in extra]
+        cells += [_mean(measure(group), ".2f") for measure in extra.values()]
         cells += [str(group.failed)] * bool(summary.failed)
         table.add_row(*cells)
     table.caption = _caption(summary)
@@ -125,13 +124,13 @@ def _narrow_table(title: str) -> Table:
     return table
 
 
-def _extra_columns(summary: Summary) -> list[tuple[str, str, float]]:
-    """Title, student measurement and factor of what only some studies measure."""
+def _extra_columns(summary: Summary) -> dict[str, Callable[[Group], Array]]:
+    """What only some studies measure of a student, by the column's title."""
     if summary.splits[-1] == "test":
-        return [("acc.%", "accuracy_test", 100.0)]
+        return {"acc.%": lambda group: 100 * group.student_values("accuracy_test")}
     if isinstance(summary.config, LearningRateConfig):
-        return [("sharp.", "sharpness", 1.0)]
-    return []
+        return {"lr*s/2": Group.edge}
+    return {}
 
 
 def _barrier(group: Group, name: str, split: str, with_interval: bool) -> str:
@@ -155,7 +154,7 @@ def _typical_loss(group: Group) -> str:
     return _short(float(np.median(losses))) if len(losses) else "-"
 
 
-def _mean(values: np.ndarray, form: str) -> str:
+def _mean(values: Array, form: str) -> str:
     return format(float(np.mean(values)), form) if len(values) else "-"
 
 
@@ -172,6 +171,8 @@ def _caption(summary: Summary) -> str:
     if summary.bracket is not None:
         low, high = summary.bracket
         lines.append(f"edge: divergence threshold, between lr = {low:.5g} and {high:.5g}")
+    if "lr*s/2" in _extra_columns(summary):
+        lines.append("lr*s/2: learning rate x sharpness / 2, 1 at the edge of stability")
     counts = f"{summary.failed} of {summary.students} students failed (their pairs are left out)"
     if summary.stuck:
         counts += f", {summary.stuck} did not converge (kept)"

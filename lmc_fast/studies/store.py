@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .checkpoints import remove_stale
 from .config import StudyConfig
 from .errors import StoreError
 from .presets import difference
@@ -34,6 +35,10 @@ BUSY_SECONDS = 60.0
 # Written into the SQLite header, so that another program's database is recognised as foreign.
 _APPLICATION_ID = 0x4C4D4346  # "LMCF"
 _FORMAT = 1
+_RESUME = (
+    "finished cells are kept: make room or give a writable --out, and run the same command "
+    "again to resume"
+)
 _KEY_TYPES = {
     "config_hash": "TEXT",
     "width": "INTEGER",
@@ -204,6 +209,7 @@ def create(folder: Path, config: StudyConfig, columns: Mapping[str, str]) -> Sto
     """
     with reported(folder):
         (folder / WEIGHTS).mkdir(parents=True, exist_ok=True)
+        remove_stale(folder / WEIGHTS)
         connection = _connect(folder / DATABASE)
         try:
             _make_tables(folder, connection, config, columns)
@@ -341,27 +347,29 @@ def _blob(values: npt.NDArray[np.float64]) -> bytes:
 
 
 @contextmanager
-def reported(folder: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system raise into one :class:`StoreError` line."""
+def reported(folder: Path, remedy: str = _RESUME) -> Iterator[None]:
+    """Turn what SQLite and the file system raise into one :class:`StoreError` line.
+
+    Parameters
+    ----------
+    folder : path
+        What the error names.
+    remedy : str
+        What to do when a file cannot be written.
+    """
     try:
         yield
     except sqlite3.Error as error:
         raise StoreError(_database_message(folder, error)) from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(
-            f"cannot write to {folder}: {reason}; finished cells are kept: "
-            "make room or give a writable --out, and run the same command again to resume"
-        ) from error
+        raise StoreError(f"cannot write to {folder}: {reason}; {remedy}") from error
 
 
 def _database_message(folder: Path, error: sqlite3.Error) -> str:
     path, text = folder / DATABASE, str(error)
     if "full" in text:
-        return (
-            f"the disk with {folder} is full; finished cells are kept: "
-            "make room and run the same command again to resume"
-        )
+        return f"the disk with {folder} is full; {_RESUME}"
     if "readonly" in text or "unable to open" in text:
         return f"cannot write to {path}: {text}; give a writable --out"
     if "not a database" in text or "malformed" in text:

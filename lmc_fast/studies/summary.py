@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 
 from . import width
 from .cells import SIDES, column, splits_of
@@ -16,10 +15,8 @@ from .config import LearningRateConfig, StudyConfig, TeacherProblem, WidthConfig
 from .errors import StoreError
 from .learning_rate import Bracket, bracket_of
 from .presets import config_from_json
-from .statistics import Interval, TailFit, mean_interval, tail_fit
+from .statistics import Array, Interval, TailFit, mean_interval, tail_fit
 from .store import Row, Store
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,10 @@ class Group:
             kept = [row for row in self.rows if not row[f"failed_{side}"]]
             parts.append(_numbers(kept, f"{name}_{side}"))
         return np.concatenate(parts)
+
+    def edge(self) -> Array:
+        """lr x sharpness / 2 of every sound student: 1 at the edge of stability."""
+        return self.lr * self.student_values("sharpness") / 2
 
     def barrier(self, matching: str, split: str) -> Interval:
         """Mean barrier over sound pairs, with its bootstrap interval."""

@@ -35,16 +35,17 @@ _BLOCK = 4096  # samples
 
 @dataclass(frozen=True)
 class Trained:
-    """S trained students: ``weights``, and per student its loss, steps and whether it failed.
+    """S trained students: ``weights``, and per student (S,) what became of it.
 
-    ``failed`` (S,) covers students that diverged and those that ended no better than the
-    network which is zero everywhere: with a large step size a student on images does not
-    overflow, it dies.
+    ``diverged`` is the trainer's flag. ``failed`` covers students that diverged and those that
+    ended no better than the network which is zero everywhere: with a large step size a student
+    on images does not overflow, it dies.
     """
 
     weights: Weights
     loss: Tensor
     steps: Tensor
+    diverged: Tensor
     failed: Tensor
 
     def take(self, index: Tensor) -> Weights:
@@ -78,7 +79,7 @@ class Task(ABC):
         result = self._train(seeds, m, lr, threads)
         failed = result.diverged | ~(result.loss < (1 - _MARGIN) * self.zero_loss)
         weights = Weights(result.w1, None, result.w2, None)
-        return Trained(weights, result.loss, result.steps, failed)
+        return Trained(weights, result.loss, result.steps, result.diverged, failed)
 
     @abstractmethod
     def _train(
@@ -174,9 +175,7 @@ class DatasetTask(Task):
 
     splits = ("train", "test")
 
-    def __init__(
-        self, config: StudyConfig, problem: DatasetProblem, data_dir: Path | None
-    ) -> None:
+    def __init__(self, config: StudyConfig, problem: DatasetProblem, data_dir: Path | None) -> None:
         super().__init__(config)
         loaded = data.digits() if problem.data == "digits" else data.mnist(data_dir)
         n, k = problem.train_samples, problem.test_samples
@@ -231,7 +230,6 @@ class DatasetTask(Task):
             )
             for split, (x, y) in self.samples.items()
         }
-
 
     def alive(self, weights: Weights) -> Tensor:
         x, _ = self.samples["train"]

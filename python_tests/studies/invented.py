@@ -39,9 +39,7 @@ def fill_store(folder: Path, config: Config, failed: int = 0) -> Path:
     return folder
 
 
-def _invent(
-    config: Config, m: int, lr: float, pair: int, failed: int
-) -> tuple[Row, list[Curve]]:
+def _invent(config: Config, m: int, lr: float, pair: int, failed: int) -> tuple[Row, list[Curve]]:
     row: Row = {"width": m, "lr": lr, "seed_a": 2 * pair, "seed_b": 2 * pair + 1}
     for name, kind in measurement_columns(config).items():
         row[name] = 0 if kind == "INTEGER" else 0.5

@@ -15,7 +15,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lmc_fast import TwoLayerReLU, as_weights
-from lmc_fast.studies.checkpoints import checkpoint_metadata, load_checkpoint, save_tensors
+from lmc_fast.studies.checkpoints import (
+    checkpoint_metadata,
+    load_checkpoint,
+    remove_stale,
+    save_tensors,
+)
 from lmc_fast.studies.errors import CheckpointError
 
 
@@ -50,9 +55,7 @@ def as_sequential(net: TwoLayerReLU, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [as_safetensors, as_torch, as_nested, as_sequential])
-def test_networks_come_back_bit_for_bit(
-    net: TwoLayerReLU, tmp_path: Path, write: Writer
-) -> None:
+def test_networks_come_back_bit_for_bit(net: TwoLayerReLU, tmp_path: Path, write: Writer) -> None:
     for found, wanted in zip(load_checkpoint(write(net, tmp_path)), as_weights(net), strict=True):
         assert found is not None
         assert wanted is not None
@@ -148,6 +151,17 @@ def test_what_is_no_two_layer_network_is_named(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"there is no checkpoint .*gone\.pt"):
         load_checkpoint(tmp_path / "gone.pt")
+
+
+def test_only_old_leftovers_are_removed(tmp_path: Path) -> None:
+    """A young one may belong to a process that is still writing it."""
+    old, young, whole = (tmp_path / name for name in ("a.1.partial", "b.2.partial", "c"))
+    for path in (old, young, whole):
+        path.touch()
+    for path in (old, whole):
+        os.utime(path, (0, 0))
+    remove_stale(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [young, whole]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(

@@ -20,9 +20,7 @@ ALL = [
 
 
 @pytest.mark.parametrize(("study", "data", "preset"), ALL)
-def test_presets_survive_json_and_toml(
-    study: str, data: str, preset: str, tmp_path: Path
-) -> None:
+def test_presets_survive_json_and_toml(study: str, data: str, preset: str, tmp_path: Path) -> None:
     config = load_config(study, data=data, preset=preset)  # type: ignore[arg-type]
     assert config.problem.data == data
     assert config_from_json(config.canonical()) == config

@@ -64,9 +64,7 @@ def test_every_pair_becomes_one_complete_row(
         assert row["seconds"] > 0
 
 
-def test_rows_agree_with_the_library_used_by_hand(
-    tiny: WidthConfig, whole: list[Row]
-) -> None:
+def test_rows_agree_with_the_library_used_by_hand(tiny: WidthConfig, whole: list[Row]) -> None:
     """The last pair at m = 5, trained, matched and measured through the public functions."""
     import lmc_fast
 
@@ -237,9 +235,7 @@ print(run_study(config_from_json(sys.argv[1]), Path(sys.argv[2]), chunk_pairs=1)
 """
 
 
-def test_two_processes_share_a_folder(
-    tmp_path: Path, tiny: WidthConfig, whole: list[Row]
-) -> None:
+def test_two_processes_share_a_folder(tmp_path: Path, tiny: WidthConfig, whole: list[Row]) -> None:
     command = [sys.executable, "-c", TOGETHER, tiny.canonical(), str(tmp_path / "shared")]
     both = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

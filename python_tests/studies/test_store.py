@@ -58,9 +58,7 @@ def test_rows_and_curves_come_back(tmp_path: Path, tiny: WidthConfig) -> None:
         np.testing.assert_array_equal(found.losses, curve.losses)
 
 
-def test_a_learning_rate_is_found_again_to_the_last_bit(
-    tmp_path: Path, tiny: WidthConfig
-) -> None:
+def test_a_learning_rate_is_found_again_to_the_last_bit(tmp_path: Path, tiny: WidthConfig) -> None:
     rates = [4 / 3, 0.1 + 0.2, np.nextafter(1, 2), 5e-324]
     with make(tmp_path, tiny) as store:
         for lr in rates:
@@ -207,9 +205,7 @@ def test_a_readonly_folder_can_be_read_and_not_written(
     assert "Permission denied" in new
 
 
-def test_readers_of_a_store_leave_no_log_behind(
-    tmp_path: Path, tiny: WidthConfig
-) -> None:
+def test_readers_of_a_store_leave_no_log_behind(tmp_path: Path, tiny: WidthConfig) -> None:
     fill_store(tmp_path, tiny)
     open_existing(tmp_path).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [DATABASE, "weights"]

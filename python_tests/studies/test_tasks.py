@@ -64,9 +64,7 @@ def test_a_neuron_that_no_image_activates_is_dead() -> None:
 def test_both_layers_are_trained_on_images() -> None:
     task = images()
     trained = task.train([3], 4, 0.1, None)
-    start = tasks.init_students(
-        [3], 4, 64, scale=task.config.init_scale, c=10, dtype=torch.float32
-    )
+    start = tasks.init_students([3], 4, 64, scale=task.config.init_scale, c=10, dtype=torch.float32)
     assert not torch.equal(trained.weights.w1, start.w1)
     assert not torch.equal(trained.weights.w2, start.w2)
     assert trained.weights.w2.shape == (1, 10, 4)
