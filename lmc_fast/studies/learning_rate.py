@@ -82,6 +82,16 @@ def bracket_of(probes: Sequence[Probe], share: float) -> Bracket | None:
     return Bracket(max(below), min(above)) if above and below else None
 
 
+def edge_of_stability(probes: Sequence[Probe]) -> float | None:
+    """2 / sharpness of the calmest students tried: above it their minima are not stable.
+
+    Gradient descent then finds other minima, with fewer alive neurons, up to the divergence
+    threshold. None where no sharpness is known.
+    """
+    calmest = min(probes, key=lambda probe: probe.lr, default=None)
+    return 2 / calmest.sharpness if calmest is not None and calmest.sharpness else None
+
+
 def find_threshold(
     config: LearningRateConfig, known: Sequence[Probe], probe: Callable[[float], Probe]
 ) -> Bracket:

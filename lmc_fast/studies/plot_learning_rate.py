@@ -42,7 +42,7 @@ def learning_rate_figure(summary: Summary) -> Figure:
         _shade(axes, summary, unit)
     column[-1].set_xlabel(_axis_label(summary))
     figure.suptitle(_title(summary), fontsize=8)
-    legend_below(figure, column[1], columns=4)
+    legend_below(figure, column[1], columns=3)
     return figure
 
 
@@ -69,12 +69,23 @@ def _draw_barriers(
 
 
 def _shade(axes: Axes, summary: Summary, unit: float) -> None:
-    """Shade what lies beyond the threshold; a cross marks settings without a sound pair."""
+    """Shade what lies beyond the threshold and mark the edge of stability below it.
+
+    A cross marks settings without a sound pair.
+    """
     right = max(1.02, max(group.lr for group in summary.groups) / unit)
     right += 0.02 * right
     if summary.bracket is not None:
         axes.axvspan(summary.bracket.low / unit, right, color="#000000", alpha=0.1, linewidth=0)
         axes.set_xlim(right=right)
+    if summary.edge is not None:
+        axes.axvline(
+            summary.edge / unit,
+            color=GREY,
+            linewidth=0.8,
+            zorder=0,
+            label="edge of stability, 2 / sharpness at small learning rates",
+        )
     lost = [group.lr / unit for group in summary.groups if not group.sound]
     axes.plot(
         lost,

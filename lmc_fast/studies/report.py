@@ -74,7 +74,7 @@ def study_table(summary: Summary) -> Table:
     unit = "" if split == "population" else f" ({split}, nats)"
     table = _narrow_table(f"Mean loss barrier{unit}, 95% interval over pairs")
     rates = isinstance(config, LearningRateConfig)
-    titles = ["lr/edge" if rates else "m", "pairs"]
+    titles = ["lr/max" if rates else "m", "pairs"]
     for name in config.matchings:
         heading = "naive" if name == "none" else str(name)
         titles.append(f"{heading} [95%]" if name == best else heading)
@@ -170,9 +170,13 @@ def _caption(summary: Summary) -> str:
         )
     if summary.bracket is not None:
         low, high = summary.bracket
-        lines.append(f"edge: divergence threshold, between lr = {low:.5g} and {high:.5g}")
-    if "lr*s/2" in _extra_columns(summary):
-        lines.append("lr*s/2: learning rate x sharpness / 2, 1 at the edge of stability")
+        lines.append(f"max: divergence threshold, between lr = {low:.5g} and {high:.5g}")
+        if summary.edge is not None:
+            share = summary.edge / summary.bracket.threshold
+            lines.append(
+                "lr*s/2: lr x sharpness / 2; at small lr the edge of stability 2 / sharpness is "
+                f"{summary.edge:.4g} = {share:.3f} max"
+            )
     counts = f"{summary.failed} of {summary.students} students failed (their pairs are left out)"
     if summary.stuck:
         counts += f", {summary.stuck} did not converge (kept)"

@@ -13,7 +13,7 @@ from . import width
 from .cells import SIDES, column, splits_of
 from .config import LearningRateConfig, StudyConfig, TeacherProblem, WidthConfig
 from .errors import StoreError
-from .learning_rate import Bracket, bracket_of
+from .learning_rate import Bracket, bracket_of, edge_of_stability
 from .presets import config_from_json
 from .statistics import Array, Interval, TailFit, mean_interval, tail_fit
 from .store import Row, Store
@@ -77,11 +77,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary:
-    """A study as its store tells it."""
+    """A study as its store tells it.
+
+    ``bracket`` holds the divergence threshold and ``edge`` is the edge of stability, both step
+    sizes of a learning-rate study; None in a width study, or while unknown.
+    """
 
     config: WidthConfig | LearningRateConfig
     groups: list[Group]
     bracket: Bracket | None
+    edge: float | None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -142,10 +147,9 @@ def summarise(store: Store) -> Summary:
 
     # The store's order is by width and step size already.
     groups = [_group(config, m, lr, list(part)) for (m, lr), part in groupby(rows, setting)]
-    bracket = None
-    if isinstance(config, LearningRateConfig):
-        bracket = bracket_of(store.probes(), config.diverged_share)
-    return Summary(config, groups, bracket)
+    probes = store.probes()
+    share = config.diverged_share if isinstance(config, LearningRateConfig) else 1.0
+    return Summary(config, groups, bracket_of(probes, share), edge_of_stability(probes))
 
 
 def _group(config: StudyConfig, m: int, lr: float, rows: list[Row]) -> Group:

@@ -11,6 +11,7 @@ from lmc_fast.studies.learning_rate import (
     Bracket,
     ProbeTask,
     bracket_of,
+    edge_of_stability,
     find_threshold,
     run_probe,
     settings,
@@ -65,6 +66,13 @@ def test_half_of_the_students_decide() -> None:
     assert bracket_of(probes, 0.5) == Bracket(0.1, 0.2)
     assert bracket_of(probes, 0.3) is None
     assert bracket_of(probes[:1], 0.5) is None
+
+
+def test_the_edge_of_stability_is_that_of_the_calmest_students() -> None:
+    probes = [Probe(0.2, 8, 0, 9.0, 0), Probe(0.1, 8, 0, 8.0, 0), Probe(0.3, 8, 8, None, 0)]
+    assert edge_of_stability(probes) == 0.25
+    assert edge_of_stability(probes[2:]) is None
+    assert edge_of_stability([]) is None
 
 
 def test_no_threshold_is_an_error_that_says_what_to_change() -> None:

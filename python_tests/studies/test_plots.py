@@ -116,6 +116,7 @@ def test_the_learning_rate_axis_is_in_units_of_the_threshold(tmp_path: Path) -> 
     fill_store(tmp_path, small("learning-rate"), failed=1)
     summary = summary_of(tmp_path)
     assert summary.bracket == (0.99, 1.01)
+    assert summary.edge == 2 / 2.0
     with style():
         figure = learning_rate_figure(summary)
     alive, barriers = figure.axes
