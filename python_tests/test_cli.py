@@ -113,12 +113,45 @@ def test_errors_are_one_line(
     assert message in fails(arguments, capsys, status)
 
 
+def test_missing_images_are_one_error_and_leave_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("lmc_fast.data.find_or_download", find_nothing)
+    out = tmp_path / "out"
+    command = ["study", "width", "--data", "mnist", "--out", str(out)]
+    assert "no images here" in fails(command, capsys)
+    assert not out.exists()
+
+
+def find_nothing(*_: object, **__: object) -> None:
+    raise FileNotFoundError("no images here")
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    """What `lmc-fast export DIR | head -1` does."""
+    fill = ["study", "width", *TINY, "--set", "pairs=200", "--set", "steps=1"]
+    assert main([*fill, "--out", str(tmp_path)]) == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lmc_fast", "export", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith("config_hash,")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait(60)
+
+
 def test_another_configuration_in_the_folder_is_refused(tmp_path: Path, capsys: Capture) -> None:
     command = ["study", "width", *TINY, "--out", str(tmp_path)]
     assert main(command) == 0
     capsys.readouterr()
-    assert main([*command, "--set", "pairs=4"]) == 1
-    assert "(pairs: stored 3, given 4)" in capsys.readouterr().err
+    told = fails([*command, "--set", "pairs=4"], capsys)
+    assert "(pairs: stored 3, given 4)" in told
 
 
 def test_an_unexpected_error_has_its_traceback_with_debug_only(

@@ -108,9 +108,9 @@ def study(
 ) -> None:
     """Run a study, or finish one that was stopped, and draw its figures.
 
-    **width**: the barrier against the students' width m, with and without matching.
-    **learning-rate**: alive neurons and barrier up to the step size at which training diverges;
-    that threshold is searched first.
+    - **width**: the barrier against the students' width m, with and without matching.
+    - **learning-rate**: alive neurons and barrier up to the step size at which training diverges;
+      that threshold is searched first.
 
     Stop it at any time (Ctrl-C, kill, power): the same command resumes and finished cells are
     skipped. Every pair of students is a row of DIR/study.sqlite; trained weights are in
@@ -195,12 +195,14 @@ def export(
     del as_csv
     with open_existing(folder) as store:
         rows, names = store.rows(), store.columns
-    with reported(folder if out is None else out, "give a name that can be written"):
-        if out is None:
-            _write_csv(sys.stdout, names, rows)
-            return
-        with open(out, "w", newline="", encoding="utf-8") as file:
-            _write_csv(file, names, rows)
+    if out is None:
+        _write_csv(sys.stdout, names, rows)
+        return
+    with (
+        reported(out, "give a name that can be written"),
+        open(out, "w", newline="", encoding="utf-8") as file,
+    ):
+        _write_csv(file, names, rows)
 
 
 def _write_csv(file: TextIO, names: list[str], rows: Iterable[Mapping[str, object]]) -> None:

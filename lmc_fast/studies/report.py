@@ -42,18 +42,21 @@ class ProgressBar:
         self._cells = self._done = 0
 
     def __enter__(self) -> ProgressBar:
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        # Nothing is shown of a study that could not begin: its error is one line.
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def searching(self, text: str) -> None:
         """Show how far the search for the divergence threshold is."""
+        self._bar.start()
         self._bar.update(self._task, description=text)
 
     def begin(self, cells: int, cost: float) -> None:
         """Show the bar of ``cells`` cells; it moves by their cost."""
+        self._bar.start()
         self._cells = cells
         # Reset, so that the time left is estimated from the grid alone.
         self._bar.reset(self._task, description=self._title, total=cost or None, cells=f"0/{cells}")

@@ -22,6 +22,7 @@ from .checkpoints import SUFFIX, save_tensors
 from .config import LearningRateConfig, TeacherProblem, WidthConfig
 from .provenance import PROVENANCE, provenance
 from .store import WEIGHTS, Probe, Row, Store, create, reported
+from .tasks import make_task
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -124,6 +125,8 @@ def run_study(
     ------
     StudyError
         The folder cannot be used, or the threshold cannot be found; finished rows are kept.
+    FileNotFoundError
+        Image files are missing.
     Interrupted
         Ctrl-C; finished rows are kept.
     """
@@ -132,6 +135,8 @@ def run_study(
     for name, value in (("chunk_pairs", chunk_pairs), ("window", window)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
+    # Images that cannot be read are found out before a folder is made.
+    make_task(config, data_dir)
     executor = InlineExecutor() if executor is None else executor
     progress = Silent() if progress is None else progress
     total: int | None = None
