@@ -220,9 +220,11 @@ def _name_lowest(
     axes.annotate(
         f"${mantissa} \\cdot 10^{{{int(exponent)}}}$" if value > 0 else "0",
         (x[place], floor.place),
-        (5, 0),
+        # Towards the side where more of the axis is.
+        (5, 0) if place < len(x) / 2 else (-5, 0),
         textcoords="offset points",
         fontsize=7,
+        ha="left" if place < len(x) / 2 else "right",
         va="center",
     )
 

@@ -123,7 +123,7 @@ def barrier_table(results: Mapping[str, Barrier]) -> Table:
 def _narrow_table(title: str) -> Table:
     """An empty table without lines, so that many columns fit a terminal."""
     table = Table(title=title, box=None)
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    table.padding, table.pad_edge, table.caption_justify = (0, 1, 0, 0), False, "left"
     return table
 
 
