@@ -31,6 +31,8 @@ def width_figure(summary: Summary) -> Figure:
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, measure in zip(row, panels, strict=True):
         _draw_panel(axes, summary, measure, with_tail=measure is panels[0])
+        # Labels of neighbouring ticks need more room in narrower panels.
+        _width_ticks(axes, summary, 1.16 if len(panels) == 1 else 1.45)
     figure.suptitle(_title(summary), fontsize=8)
     legend_below(figure, row[0], columns=3)
     return figure
@@ -46,7 +48,6 @@ def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bo
         _draw_tail(axes, tail, x, best)
     axes.set_xscale("log")
     _mark_teacher(axes, summary)
-    _width_ticks(axes, x)
     axes.set_xlabel("student width m")
     axes.set_ylabel(f"mean {measure.label}")
 
@@ -71,24 +72,16 @@ def _mark_teacher(axes: Axes, summary: Summary) -> None:
     problem = summary.config.problem
     if not isinstance(problem, TeacherProblem):
         return
-    axes.axvline(problem.teacher_width, color=GREY, linewidth=0.8, zorder=0)
-    axes.annotate(
-        f"m = M = {problem.teacher_width}",
-        (problem.teacher_width, 0.55),
-        (4, 0),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        color=GREY,
-        fontsize=7,
-    )
+    M = problem.teacher_width
+    axes.axvline(M, color=GREY, linewidth=0.8, zorder=0, label=f"m = M = {M}")
 
 
-def _width_ticks(axes: Axes, x: Array) -> None:
-    """Label measured widths from the last one down, at least a factor of 1.16 apart."""
-    kept: list[float] = []
-    for value in x[::-1]:
-        if not kept or 1.16 * value <= kept[-1]:
-            kept.append(float(value))
+def _width_ticks(axes: Axes, summary: Summary, factor: float) -> None:
+    """Label measured widths from the last one down, at least ``factor`` apart."""
+    kept: list[int] = []
+    for group in reversed(summary.groups):
+        if not kept or factor * group.width <= kept[-1]:
+            kept.append(group.width)
     axes.xaxis.set_major_locator(FixedLocator(kept))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
