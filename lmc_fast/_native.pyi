@@ -79,3 +79,21 @@ def population_path_losses_backward(
     db2: Any,
     threads: int,
 ) -> None: ...
+
+# path_losses: with accuracies the losses are cross entropies and y holds labels
+def path_losses(
+    w1_a: Any,
+    b1_a: Any | None,
+    w2_a: Any,
+    b2_a: Any | None,
+    w1_b: Any,
+    b1_b: Any | None,
+    w2_b: Any,
+    b2_b: Any | None,
+    x: Any,
+    y: Any,
+    alphas: Any,
+    losses: Any,
+    accuracies: Any | None,
+    threads: int,
+) -> None: ...

@@ -59,36 +59,51 @@ LMC_INLINE LaneBits real_lanes(int64_t m, int64_t p, int v) {
   return left <= 0 ? LaneBits{0} : (LaneBits{1} << left) - 1;
 }
 
+// h = relu(z) of one sample and panel p; returns the sign bits. kTail: the lanes beyond neuron m - 1 are
+// inactive and zero, whatever z holds there.
+template <class T, bool kTail>
+LMC_INLINE uint64_t relu_panel(const Vec<T>* z, int64_t m, int64_t p, Vec<T>* h) {
+  uint64_t bits = 0;
+#pragma GCC unroll 4
+  for (int v = 0; v < kPanelVectors<T>; ++v) {
+    LaneBits active = active_lanes(z[v]);
+    h[v] = relu<T>(z[v]);
+    if (kTail) {
+      const LaneBits real = real_lanes<T>(m, p, v);
+      active &= real;
+      h[v] = keep<T>(real, h[v]);
+    }
+    bits |= static_cast<uint64_t>(active) << (v * kLanes<T>);
+  }
+  return bits;
+}
+
+// Adds one sample's and panel's share of the outputs to its lanes (c, lanes). Every kernel whose outputs
+// must have the bits of two_layer_relu's adds through this function, panel by panel.
+template <class T>
+LMC_INLINE void add_to_outputs(const Vec<T>* h, int64_t c, const T* w2, T* lanes) {
+  constexpr int L = kLanes<T>;
+  for (int64_t o = 0; o < c; ++o) {
+    Vec<T> sum = load(lanes + o * L);
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors<T>; ++v) sum += h[v] * load(w2 + o * kPanel<T> + v * L);
+    store(lanes + o * L, sum);
+  }
+}
+
 // Adds a tile's share of the outputs to output_lanes (rows, c, lanes), and writes its sign bits if wanted.
 template <class T, bool kTail>
 LMC_INLINE void finish_tile(const Tile<T, kTileRows<T>, kPanelVectors<T>>& tile, int64_t rows,
                             const two_layer_relu::Sizes& z, int64_t p, const T* w2, T* output_lanes,
                             uint64_t* signs) {
-  constexpr int V = kPanelVectors<T>, L = kLanes<T>, N = kPanel<T>;
+  constexpr int L = kLanes<T>, N = kPanel<T>;
   const int first_bit = static_cast<int>(p * N % 64);
 #pragma GCC unroll 16
   for (int r = 0; r < kTileRows<T>; ++r) {
     if (r >= rows) break;
-    uint64_t bits = 0;
-    Vec<T> h[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      LaneBits active = active_lanes(tile.sum[r][v]);
-      h[v] = relu<T>(tile.sum[r][v]);
-      if (kTail) {
-        const LaneBits real = real_lanes<T>(z.m, p, v);
-        active &= real;
-        h[v] = keep<T>(real, h[v]);
-      }
-      bits |= static_cast<uint64_t>(active) << (v * L);
-    }
-    for (int64_t o = 0; o < z.c; ++o) {
-      T* lanes = output_lanes + (r * z.c + o) * L;
-      Vec<T> sum = load(lanes);
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum += h[v] * load(w2 + o * N + v * L);
-      store(lanes, sum);
-    }
+    Vec<T> h[kPanelVectors<T>];
+    const uint64_t bits = relu_panel<T, kTail>(tile.sum[r], z.m, p, h);
+    add_to_outputs(h, z.c, w2, output_lanes + r * z.c * L);
     if (signs) {
       if (first_bit == 0)
         signs[r] = bits;  // clears the rest of the word, which may lie beyond the last panel
