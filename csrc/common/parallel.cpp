@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <list>
@@ -67,7 +68,7 @@ struct Pool {
     }
   }
 
-  void run(Job& job) {
+  void run(Job& job, const WhileWaiting* while_waiting) {
     {
       std::lock_guard<std::mutex> lock(mutex);
       open.push_back(&job);
@@ -86,7 +87,13 @@ struct Pool {
     run_tasks(job, 0);
     std::unique_lock<std::mutex> lock(mutex);
     open.remove(&job);
-    worker_left.wait(lock, [&] { return job.running == 0; });
+    const auto finished = [&] { return job.running == 0; };
+    if (while_waiting == nullptr) return worker_left.wait(lock, finished);
+    while (!worker_left.wait_for(lock, std::chrono::milliseconds(while_waiting->milliseconds), finished)) {
+      lock.unlock();
+      while_waiting->function(while_waiting->context);
+      lock.lock();
+    }
   }
 };
 
@@ -98,7 +105,8 @@ void replace_pool_after_fork() { pool = new Pool; }
 
 }  // namespace
 
-void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context) {
+void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context,
+                  const WhileWaiting* while_waiting) {
   if (tasks <= 1 || threads <= 1) {
     for (int64_t task = 0; task < tasks; ++task) function(context, task, 0);
     return;
@@ -112,7 +120,7 @@ void parallel_for(int64_t tasks, int threads, TaskFunction function, void* conte
   job.context = context;
   job.tasks = tasks;
   job.threads = static_cast<int>(std::min<int64_t>(threads, tasks));
-  pool->run(job);
+  pool->run(job, while_waiting);
   if (job.error) std::rethrow_exception(job.error);
 }
 

@@ -172,13 +172,14 @@ LMC_INLINE Vec<T> add_in(LaneSet<T> set, Vec<T> sum, Vec<T> v) {
 
 // Calls body(task, worker) for every task; see common/parallel.h.
 template <class Body>
-LMC_INLINE void for_each_task(int64_t tasks, int threads, const Body& body) {
+LMC_INLINE void for_each_task(int64_t tasks, int threads, const Body& body,
+                              const WhileWaiting* while_waiting = nullptr) {
   parallel_for(
       tasks, threads,
       [](void* context, int64_t task, int worker) {
         (*static_cast<const Body*>(context))(task, worker);
       },
-      const_cast<Body*>(&body));
+      const_cast<Body*>(&body), while_waiting);
 }
 
 LMC_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
