@@ -49,7 +49,7 @@ class EnsembleProblem:
     """The arguments of ``train_ensemble`` after every check, with defaults filled in.
 
     ``x`` and ``y`` are there when training runs on fixed samples (y already computed from the
-    teacher if it came from there); otherwise ``teacher`` is.
+    teacher if it came from there), with or without a leading S each; otherwise ``teacher`` is.
     """
 
     w1: Tensor
@@ -72,9 +72,12 @@ class EnsembleProblem:
     @property
     def trace_steps(self) -> Tensor:
         """(R,) int64, the steps at which the objective is recorded."""
-        if self.record_every == 0:
-            return torch.empty(0, dtype=torch.int64)
-        return torch.arange(0, self.steps + 1, self.record_every)
+        return torch.tensor(trace_steps(self.steps, self.record_every), dtype=torch.int64)
+
+
+def trace_steps(steps: int, record_every: int) -> range:
+    """0, record_every, 2 record_every, ... up to ``steps``; nothing for record_every = 0."""
+    return range(0, steps + 1, record_every) if record_every > 0 else range(0)
 
 
 def ensemble_problem(
@@ -100,7 +103,11 @@ def ensemble_problem(
     if not isinstance(w1, Tensor) or w1.ndim != 3:
         got = tuple(w1.shape) if isinstance(w1, Tensor) else type(w1).__name__
         raise ValueError(f"w1 must be a tensor (S, m, d); got {got}. A single student is w1[None]")
-    students = as_weights(w1.detach() if w2 is None else (w1.detach(), w2.detach()), "student")
+    if w1.shape[-1] == 0:
+        raise ValueError(f"w1 must be (S, m, d) with d >= 1; got {tuple(w1.shape)}")
+    network = w1.detach() if w2 is None else (w1.detach(), w2.detach())
+    students = as_weights(network, "student", allow_empty=True)
+    w1, w2 = students.w1, students.w2
     count, _, _, c = students.sizes
     check_option(method, "method", METHODS)
     check_option(loss, "loss", LOSSES)
@@ -108,21 +115,30 @@ def ensemble_problem(
     for name, value, low in (("steps", steps, 0), ("record_every", record_every, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name} must be an integer of at least {low}; got {value!r}")
+    if method == "sgd" and steps >= 2**32:
+        raise ValueError(
+            f"steps must be below 2^32 for sgd, whose random numbers count that far; got {steps}"
+        )
     if not tol >= 0:
         raise ValueError(f"tol must be at least 0; got {tol!r}")
+    if method == "sgd" and tol != 0:
+        raise ValueError(
+            f"tol is for population_gd and gd, whose gradients are exact; got {tol!r} "
+            "with 'sgd'. Drop it"
+        )
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius must be finite and above 0; got {radius!r}")
-    checked_teacher, x, y = _objective(method, loss, students.w1, c, teacher, x, y)
+    checked_teacher, x, y = _objective(method, loss, w1, c, teacher, x, y)
     return EnsembleProblem(
-        w1=students.w1,
-        w2=students.w2,
+        w1=w1,
+        w2=w2,
         method=method,
         lr=_learning_rates(lr, count),
         steps=steps,
         teacher=checked_teacher,
         x=x,
         y=y,
-        batch_size=_batch_size(method, batch_size, None if x is None else len(x)),
+        batch_size=_batch_size(method, batch_size, None if x is None else x.shape[-2]),
         loss=loss,
         train_w2=train_w2,
         seeds=_seeds(seeds, count),
@@ -137,7 +153,7 @@ def _objective(
     method: str, loss: str, w1: Tensor, c: int, teacher: object, x: object, y: object
 ) -> tuple[Teacher | None, Tensor | None, Tensor | None]:
     """The teacher, or the samples with their targets: exactly what the method trains on."""
-    d = w1.shape[-1]
+    count, _, d = w1.shape
     if method == "population_gd" and (x is not None or y is not None):
         raise ValueError("population_gd takes no samples: drop x and y, or choose method='gd'")
     if method == "gd" and x is None:
@@ -155,22 +171,52 @@ def _objective(
         if loss != "mse":
             raise ValueError(f"loss must be 'mse' when a teacher gives the targets; got {loss!r}")
         return as_teacher(teacher, d, c), None, None
-    x = check_inputs(x, d, w1.dtype, w1.device)
+    x = _inputs(x, w1)
     if teacher is None:
         if y is None:
             raise ValueError("x needs its targets y, or a teacher that gives them")
-        return None, x, check_targets(y, loss, len(x), c, w1.dtype, w1.device)
+        return None, x, _targets(y, loss, x, count, c)
     if loss != "mse":
         raise ValueError(f"loss must be 'mse' when a teacher gives the targets; got {loss!r}")
     return None, x, as_teacher(teacher, d, c).targets(x)
+
+
+def _inputs(x: object, w1: Tensor) -> Tensor:
+    """x (n, d), or (S, n, d) with samples of its own for every student."""
+    count, _, d = w1.shape
+    if not isinstance(x, Tensor) or x.ndim != 3:
+        return check_inputs(x, d, w1.dtype, w1.device).detach()
+    if x.shape[0] != count:
+        raise ValueError(
+            f"x must be (n, d), or (S, n, d) with S = {count} to match w1; got {tuple(x.shape)}"
+        )
+    if count == 0:
+        return x.detach()
+    return check_inputs(x.flatten(0, 1), d, w1.dtype, w1.device).detach().view(x.shape)
+
+
+def _targets(y: object, loss: str, x: Tensor, count: int, c: int) -> Tensor:
+    """y for n samples, or with a leading S when every student has its own."""
+    n = x.shape[-2]
+    if not isinstance(y, Tensor) or y.ndim != (2 if loss == "cross_entropy" else 3):
+        return check_targets(y, loss, n, c, x.dtype, x.device).detach()
+    if tuple(y.shape[:2]) != (count, n):
+        raise ValueError(
+            f"y must be stacked as (S, n) = ({count}, {n}) to match w1 and x; got {tuple(y.shape)}"
+        )
+    if count == 0:
+        return y.detach()
+    flat = check_targets(y.flatten(0, 1), loss, count * n, c, x.dtype, x.device)
+    return flat.detach().view(count, n, *flat.shape[1:])
 
 
 def _learning_rates(lr: float | Tensor, count: int) -> Tensor:
     rates = torch.as_tensor(lr, dtype=torch.float64).detach().cpu()
     if tuple(rates.shape) not in ((), (count,)):
         raise ValueError(f"lr must be a number or (S,) = ({count},); got {tuple(rates.shape)}")
-    if not bool((torch.isfinite(rates) & (rates >= 0)).all()):
-        raise ValueError("lr must be finite and at least 0 for every student")
+    wrong = rates[~(torch.isfinite(rates) & (rates > 0))]
+    if wrong.numel() > 0:
+        raise ValueError(f"lr must be finite and above 0 for every student; got {wrong[0].item()}")
     return rates.expand(count).contiguous()
 
 
@@ -193,7 +239,12 @@ def _batch_size(method: str, batch_size: int | None, n: int | None) -> int:
 
 
 def _seeds(seeds: Sequence[int] | Tensor | None, count: int) -> Tensor:
-    values = torch.arange(count) if seeds is None else torch.as_tensor(seeds)
+    try:
+        values = torch.arange(count) if seeds is None else torch.as_tensor(seeds)
+    except (OverflowError, RuntimeError, ValueError) as error:
+        raise ValueError(f"seeds must be integers below 2^63; got {seeds!r}") from error
+    if values.numel() == 0:
+        values = values.to(torch.int64)
     if values.is_floating_point() or values.dtype == torch.bool:
         raise TypeError(f"seeds must be integers; got {values.dtype}")
     if tuple(values.shape) != (count,):

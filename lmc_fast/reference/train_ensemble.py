@@ -67,9 +67,13 @@ class _Run:
         self.lr, self.seed = float(problem.lr[student]), int(problem.seeds[student])
         self.step, self.diverged = 0, False
         self.x = None if problem.x is None else problem.x.double()
+        if self.x is not None and self.x.ndim == 3:
+            self.x = self.x[student]
         self.y = problem.y
-        if self.y is not None and self.y.is_floating_point():
-            self.y = self.y.double()
+        if self.y is not None:
+            labels = problem.loss == "cross_entropy"
+            self.y = self.y[student] if self.y.ndim == (2 if labels else 3) else self.y
+            self.y = self.y if labels else self.y.double()
         self._orders: dict[int, Tensor] = {}
         zero = self.objective(torch.zeros_like(self.w1), torch.zeros_like(self.w2))
         start = self.objective(self.w1, self.w2)

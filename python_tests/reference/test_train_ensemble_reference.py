@@ -256,7 +256,7 @@ X, Y = samples(5), samples(5, 1, seed=1)
             ValueError,
             r"lr must be a number or \(S,\) = \(2,\); got \(3,\)",
         ),
-        ({"lr": -0.1}, ValueError, "lr must be finite and at least 0"),
+        ({"lr": -0.1}, ValueError, "lr must be finite and above 0"),
         ({"lr": torch.nan}, ValueError, "lr must be finite"),
         ({"seeds": [1]}, ValueError, r"seeds must be \(S,\) = \(2,\)"),
         ({"seeds": [1.0, 2.0]}, TypeError, "seeds must be integers"),
