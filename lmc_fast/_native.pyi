@@ -97,3 +97,36 @@ def path_losses(
     accuracies: Any | None,
     threads: int,
 ) -> None: ...
+
+# train_ensemble
+def train_ensemble(
+    w1: Any,
+    w2: Any,
+    lr: Any,
+    seeds: Any,
+    x: Any | None,
+    y: Any | None,
+    v1: Any | None,
+    v2: Any | None,
+    method: str,
+    loss: str,
+    train_w2: bool,
+    steps: int,
+    batch_size: int,
+    tol: float,
+    record_every: int,
+    input_scale: float,
+    radius: float,
+    w1_out: Any,
+    w2_out: Any,
+    loss_out: Any,
+    trace: Any,
+    steps_out: Any,
+    diverged: Any,
+    threads: int,
+) -> None: ...
+def train_ensemble_philox(
+    seed: int, index: int, step: int, stream: int
+) -> tuple[int, int, int, int]: ...
+def train_ensemble_normals(seed: int, step: int, out: Any) -> None: ...
+def train_ensemble_shuffle(seed: int, epoch: int, out: Any) -> None: ...

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Gradient descent on S students in one call."""
+"""Gradient descent on S students in one native call: public function, fake kernel, kernel."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..ensemble import EnsembleResult
-from ..reference import train_ensemble as reference
+from .. import _native
+from ..ensemble import EnsembleResult, ensemble_problem, trace_steps
+from ..reference.population_loss import input_scale
+from ._library import define, fake, register
 
 __all__ = ["EnsembleResult", "train_ensemble"]
 
@@ -31,14 +35,17 @@ def train_ensemble(
     inputs: str = "gaussian",
     radius: float = 1.0,
 ) -> EnsembleResult:
-    """Train S students by plain (stochastic) gradient descent.
+    """Train S students by plain (stochastic) gradient descent, each in one thread.
 
-    A student's run depends on its own weights, learning rate and seed alone, whatever else is in
-    the ensemble and for any number of threads. A diverged student does not disturb the others.
+    A student's run depends on its own weights, data, learning rate and seed alone, to the last
+    bit, whatever else is in the ensemble and for any number of threads. A diverged student does
+    not disturb the others. Ctrl-C stops the call within a moment.
 
     Parameters
     ----------
     w1 : Tensor, shape (S, m, d)
+        float32 or float64, on the CPU. gd and sgd compute in this dtype, population_gd always in
+        float64.
     w2 : Tensor, shape (S, c, m), optional
         None means one output of ones. Fixed unless ``train_w2``.
     method : {"population_gd", "gd", "sgd"}
@@ -46,12 +53,15 @@ def train_ensemble(
         mini-batches: of the n samples in shuffled epochs if x is given, else of fresh inputs every
         step, labelled by ``teacher``.
     lr : float or Tensor, shape (S,)
+        Above 0.
     steps : int
         Largest number of updates.
     teacher : network, optional
         Gives the objective without x, and the targets with x (instead of ``y``).
-    x : Tensor, shape (n, d), optional
-    y : Tensor, shape (n, c), or int64 labels (n,) for cross entropy; optional
+    x : Tensor, shape (n, d) or (S, n, d), optional
+        The samples of all students, or of each.
+    y : Tensor, shape (n, c) or (S, n, c), optional
+        For cross entropy int64 labels (n,) or (S, n).
     batch_size : int, optional
         For sgd only, and needed there. Batches run across epoch borders.
     loss : {"mse", "cross_entropy"}
@@ -61,7 +71,7 @@ def train_ensemble(
     seeds : sequence of S int, optional
         For sgd; default 0, 1, ..., S-1.
     tol : float
-        population_gd and gd stop once the gradient's Frobenius norm is at most this.
+        population_gd and gd (not sgd) stop once the gradient's Frobenius norm is at most this.
     record_every : int
         Record the full objective at steps 0, k, 2k, ...; 0 records nothing.
     threads : int, optional
@@ -82,11 +92,168 @@ def train_ensemble(
     ------
     TypeError, ValueError
         Naming the argument, what was wanted, and what to pass instead.
+
+    Notes
+    -----
+    Nothing is differentiated through the training: tensors that require gradients are detached.
+
+    Examples
+    --------
+    >>> teacher = torch.eye(3, 5, dtype=torch.float64)
+    >>> students = torch.randn(4, 6, 5, dtype=torch.float64) / 10
+    >>> result = train_ensemble(students, lr=0.5, steps=2000, teacher=teacher)
+    >>> bool((result.loss < 0.1).all())
+    True
     """
     if threads is not None and (isinstance(threads, bool) or threads < 1):
         raise ValueError(f"threads must be at least 1, or None for the default; got {threads!r}")
-    return reference.train_ensemble(
-        w1, w2, method=method, lr=lr, steps=steps, teacher=teacher, x=x, y=y,
-        batch_size=batch_size, loss=loss, train_w2=train_w2, seeds=seeds, tol=tol,
-        record_every=record_every, inputs=inputs, radius=radius,
+    problem = ensemble_problem(
+        w1,
+        w2,
+        method=method,
+        lr=lr,
+        steps=steps,
+        teacher=teacher,
+        x=x,
+        y=y,
+        batch_size=batch_size,
+        loss=loss,
+        train_w2=train_w2,
+        seeds=seeds,
+        tol=tol,
+        record_every=record_every,
+        inputs=inputs,
+        radius=radius,
     )
+    _cpu_only(problem.w1)
+    v1, v2 = (None, None) if problem.teacher is None else problem.teacher
+    arrays = torch.ops.lmc_fast.train_ensemble(
+        problem.w1,
+        problem.w2,
+        problem.lr,
+        problem.seeds,
+        problem.x,
+        problem.y,
+        v1,
+        v2,
+        problem.method,
+        problem.loss,
+        problem.train_w2,
+        problem.steps,
+        problem.batch_size,
+        problem.tol,
+        problem.record_every,
+        problem.inputs,
+        problem.radius,
+        torch.get_num_threads() if threads is None else threads,
+    )
+    trained_w1, trained_w2, final_loss, trace, steps_taken, diverged = arrays
+    return EnsembleResult(
+        trained_w1, trained_w2, final_loss, trace, problem.trace_steps, steps_taken, diverged
+    )
+
+
+def _cpu_only(w1: Tensor) -> None:
+    if w1.device.type != "cpu":
+        raise ValueError(
+            f"train_ensemble runs on the CPU in this build; got w1 on {w1.device}. "
+            "Move the tensors with .cpu()"
+        )
+
+
+define(
+    "train_ensemble(Tensor w1, Tensor w2, Tensor lr, Tensor seeds, Tensor? x, Tensor? y,"
+    " Tensor? v1, Tensor? v2, str method, str loss, bool train_w2, int steps, int batch_size,"
+    " float tol, int record_every, str inputs, float radius, int threads)"
+    " -> (Tensor w1, Tensor w2, Tensor loss, Tensor trace, Tensor steps, Tensor diverged)"
+)
+
+
+@fake("train_ensemble")
+def _fake(
+    w1: Tensor,
+    w2: Tensor,
+    lr: Tensor,
+    seeds: Tensor,
+    x: Tensor | None,
+    y: Tensor | None,
+    v1: Tensor | None,
+    v2: Tensor | None,
+    method: str,
+    loss: str,
+    train_w2: bool,
+    steps: int,
+    batch_size: int,
+    tol: float,
+    record_every: int,
+    inputs: str,
+    radius: float,
+    threads: int,
+) -> tuple[Tensor, ...]:
+    S = w1.shape[0]
+    recorded = len(trace_steps(steps, record_every))
+    return (
+        w1.new_empty(w1.shape),
+        w2.new_empty(w2.shape),
+        w1.new_empty((S,), dtype=torch.float64),
+        w1.new_empty((S, recorded), dtype=torch.float64),
+        w1.new_empty((S,), dtype=torch.int64),
+        w1.new_empty((S,), dtype=torch.bool),
+    )
+
+
+# Not differentiable: autograd passes it by.
+register("train_ensemble", "Autograd")(torch.library.fallthrough_kernel)
+
+
+@register("train_ensemble", "CPU")
+def _cpu(
+    w1: Tensor,
+    w2: Tensor,
+    lr: Tensor,
+    seeds: Tensor,
+    x: Tensor | None,
+    y: Tensor | None,
+    v1: Tensor | None,
+    v2: Tensor | None,
+    method: str,
+    loss: str,
+    train_w2: bool,
+    steps: int,
+    batch_size: int,
+    tol: float,
+    record_every: int,
+    inputs: str,
+    radius: float,
+    threads: int,
+) -> tuple[Tensor, ...]:
+    arguments = (w1, w2, lr, seeds, x, y, v1, v2)
+    outputs = _fake(
+        *arguments,
+        method,
+        loss,
+        train_w2,
+        steps,
+        batch_size,
+        tol,
+        record_every,
+        inputs,
+        radius,
+        threads,
+    )
+    native: Any = _native.train_ensemble  # mypy does not follow the unpacked arrays
+    native(
+        *(None if t is None else t.detach() for t in arguments),
+        method,
+        loss,
+        train_w2,
+        steps,
+        batch_size,
+        tol,
+        record_every,
+        input_scale(inputs, radius, w1.shape[-1]),
+        radius if inputs == "sphere" else 0.0,
+        *outputs,
+        threads,
+    )
+    return outputs

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+#include "train_ensemble/train_ensemble-inl.h"
