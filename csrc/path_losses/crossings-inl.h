@@ -25,6 +25,14 @@ LMC_INLINE IntVec<T> clamp(IntVec<T> v, IntOf<T> low, IntOf<T> high) {
   return v > highest ? highest : v;
 }
 
+// Four values, one per output.
+template <class T>
+struct FourOf {
+  typedef T type __attribute__((vector_size(4 * sizeof(T))));
+};
+template <class T>
+using Four = typename FourOf<T>::type;
+
 // The alphas, cut into equal buckets so that a crossing's place is found in a step or two.
 struct Grid {
   static constexpr int64_t kMaxBuckets = 1 << 20;  // so that float holds a bucket's number exactly
@@ -75,8 +83,8 @@ template <class T>
 struct Crossings {
   using Int = IntOf<T>;
   static constexpr int L = kLanes<T>;
-  static constexpr int kCapacity =
-      kTileRows<T> * kPanel<T> + L;  // all of a tile, and a vector's overhang
+  // All of a tile, and a vector's overhang.
+  static constexpr int kCapacity = kTileRows<T> * kPanel<T> + L;
   int64_t count;
   alignas(64) T z_a[kCapacity], z_b[kCapacity];
   alignas(64) T w2_a[kCapacity], w2_b[kCapacity];
@@ -84,20 +92,21 @@ struct Crossings {
   alignas(64) Int neuron[kCapacity];
   alignas(64) Int bin[kCapacity];  // first the sample's first bin, then the crossing's own
 
-  LMC_INLINE void add(LaneBits bits, Vec<T> za, Vec<T> zb, Int first_bin) {
-    store_compressed(z_a + count, bits, za);
-    store_compressed(z_b + count, bits, zb);
+  // Each puts the crossings of one vector at place `at`; count is the caller's to set.
+  LMC_INLINE void put(int64_t at, LaneBits bits, Vec<T> za, Vec<T> zb, Int first_bin) {
+    store_compressed(z_a + at, bits, za);
+    store_compressed(z_b + at, bits, zb);
     const IntVec<T> bins = first_bin - IntVec<T>{};
-    memcpy(bin + count, &bins, sizeof bins);
+    memcpy(bin + at, &bins, sizeof bins);
   }
-  LMC_INLINE void add_weights(LaneBits bits, Vec<T> wa, Vec<T> wb) {
-    store_compressed(w2_a + count, bits, wa);
-    store_compressed(w2_b + count, bits, wb);
+  LMC_INLINE void put_weights(int64_t at, LaneBits bits, Vec<T> wa, Vec<T> wb) {
+    store_compressed(w2_a + at, bits, wa);
+    store_compressed(w2_b + at, bits, wb);
   }
-  LMC_INLINE void add_neurons(LaneBits bits, IntVec<T> neurons) {
+  LMC_INLINE void put_neurons(int64_t at, LaneBits bits, IntVec<T> neurons) {
     alignas(64) T compressed[L];
     store_compressed(compressed, bits, (Vec<T>)neurons);
-    memcpy(neuron + count, compressed, sizeof compressed);
+    memcpy(neuron + at, compressed, sizeof compressed);
   }
 
   // Finds the bins: those of alphas first_alpha ... first_alpha + bins - 2 in order, earlier ones
@@ -140,7 +149,8 @@ struct Crossings {
       store(z_b + i, zb * wb);
       store(w2_a + i, (za + zb) * (wa - wb));
     }
-    for (int64_t i = 0; i < count; ++i) {
+    const int64_t crossings = count;
+    for (int64_t i = 0; i < crossings; ++i) {
       double* to = bins + 3 * static_cast<int64_t>(bin[i]);
       to[0] += static_cast<double>(z_a[i]);
       to[1] += static_cast<double>(z_b[i]);
@@ -158,13 +168,23 @@ struct Crossings {
       const double za = __builtin_fabs(static_cast<double>(z_a[i]));
       const double zb = __builtin_fabs(static_cast<double>(z_b[i]));
       if (births) births[bin[i]] += z_b[i] > 0 ? 1 : -1;
-      for (int64_t o = 0; o < c4; o += 4)
-        for (int64_t e = o; e < o + 4; ++e) {
-          const double a = static_cast<double>(wa[e]), b = static_cast<double>(wb[e]);
-          to[e] -= za * a;
-          to[c4 + e] += zb * b;
-          to[2 * c4 + e] += (za + zb) * (a - b);
-        }
+      for (int64_t o = 0; o < c4; o += 4) {
+        Four<T> narrow_a, narrow_b;
+        Four<double> F_a, F_b, F_c;
+        memcpy(&narrow_a, wa + o, sizeof narrow_a);
+        memcpy(&narrow_b, wb + o, sizeof narrow_b);
+        memcpy(&F_a, to + o, sizeof F_a);
+        memcpy(&F_b, to + c4 + o, sizeof F_b);
+        memcpy(&F_c, to + 2 * c4 + o, sizeof F_c);
+        const auto a = __builtin_convertvector(narrow_a, Four<double>);
+        const auto b = __builtin_convertvector(narrow_b, Four<double>);
+        F_a -= za * a;
+        F_b += zb * b;
+        F_c += (za + zb) * (a - b);
+        memcpy(to + o, &F_a, sizeof F_a);
+        memcpy(to + c4 + o, &F_b, sizeof F_b);
+        memcpy(to + 2 * c4 + o, &F_c, sizeof F_c);
+      }
     }
   }
 };

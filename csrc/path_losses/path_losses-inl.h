@@ -27,12 +27,12 @@ struct PathBlocks {
   // Reduces a pair of tiles (rows of the block from `row`, panel q).
   template <bool kOne, bool kTail>
   LMC_INLINE void finish_tiles(const PathTile& z_a, const PathTile& z_b, int64_t s, int64_t q,
-                               int64_t row, int64_t rows, PathScratch<T>& scratch) {
+                               int64_t row, int64_t rows, const PathScratch<T>& scratch) {
     const int64_t c = kOne ? 1 : p.c, bins = alphas + 1, size = plan.block * c * L;
     const T *w2_a = nets.a.w2_panel(s, q), *w2_b = nets.b.w2_panel(s, q);
     const T* dw2 = &nets.dw2[(s * nets.a.panels + q) * c * N];
     Crossings<T>& list = scratch.crossings;
-    list.count = 0;
+    int64_t crossings = 0;
 #pragma GCC unroll 1
     for (int r = 0; r < R; ++r) {
       if (r >= rows) break;
@@ -42,8 +42,8 @@ struct PathBlocks {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v)
         e[v] = keep<T>(static_cast<LaneBits>(on_a >> (v * L)), z_a.sum[r][v] - z_b.sum[r][v]);
-      if (!kOne && plan.count_births) scratch.active[row + r] += __builtin_popcountll(on_a);
-      T* lanes = scratch.lanes.data() + (row + r) * c * L;
+      if (!kOne && scratch.births) scratch.active[row + r] += __builtin_popcountll(on_a);
+      T* lanes = scratch.lanes + (row + r) * c * L;
       add_to_outputs(h_a, c, w2_a, lanes);
       add_to_outputs(h_b, c, w2_b, lanes + size);
       add_to_outputs(e, c, dw2, lanes + 2 * size);
@@ -51,20 +51,22 @@ struct PathBlocks {
       for (int v = 0; v < V; ++v) {
         const auto bits =
             static_cast<LaneBits>((on_a ^ on_b) >> (v * L)) & ((LaneBits{2} << (L - 1)) - 1);
-        list.add(bits, z_a.sum[r][v], z_b.sum[r][v], static_cast<IntOf<T>>((row + r) * bins));
+        list.put(crossings, bits, z_a.sum[r][v], z_b.sum[r][v],
+                 static_cast<IntOf<T>>((row + r) * bins));
         if (kOne)
-          list.add_weights(bits, load(w2_a + v * L), load(w2_b + v * L));
+          list.put_weights(crossings, bits, load(w2_a + v * L), load(w2_b + v * L));
         else
-          list.add_neurons(bits, neurons_of(q * N + v * L));
-        list.count += __builtin_popcount(bits);
+          list.put_neurons(crossings, bits, neurons_of(q * N + v * L));
+        crossings += __builtin_popcount(bits);
       }
     }
+    list.count = crossings;
     list.locate(grid, first_alpha, bins);
     if (kOne)
-      list.scatter_one(scratch.bins.data());
+      list.scatter_one(scratch.bins);
     else
-      list.scatter_many(plan.c4, &nets.weights[s * p.m * 2 * plan.c4], scratch.bins.data(),
-                        plan.count_births ? scratch.births.data() : nullptr);
+      list.scatter_many(plan.c4, &nets.weights[s * p.m * 2 * plan.c4], scratch.bins,
+                        scratch.births);
   }
   static LMC_INLINE IntVec<T> neurons_of(int64_t first) {
     IntVec<T> numbers;
@@ -75,16 +77,15 @@ struct PathBlocks {
   // All neurons of pair s for samples [first, first + count): fills the scratch's ends and bins.
   template <bool kOne>
   LMC_INLINE void run_neurons(int64_t s, int64_t pair, int64_t first, int64_t count,
-                              PathScratch<T>& scratch) {
+                              const PathScratch<T>& scratch) {
     const int64_t c = kOne ? 1 : p.c, size = plan.block * c, chunk_panels = kNeuronChunk / N;
-    pack_panels<T, R>(p.x + first * p.d, count, p.d, p.d, 0, ceil_div(count, R), scratch.x.data());
+    pack_panels<T, R>(p.x + first * p.d, count, p.d, p.d, 0, ceil_div(count, R), scratch.x);
     for (int64_t e = 0; e < count * c; ++e) {
       scratch.ends[e] = p.a.b2 ? static_cast<double>(p.a.b2[pair * c + e % c]) : 0.0;
       scratch.ends[size + e] = p.b.b2 ? static_cast<double>(p.b.b2[pair * c + e % c]) : 0.0;
       scratch.ends[2 * size + e] = 0.0;
     }
-    if (plan.count_births)
-      memset(scratch.active.data(), 0, static_cast<size_t>(count) * sizeof(int32_t));
+    if (scratch.births) memset(scratch.active, 0, static_cast<size_t>(count) * sizeof(int32_t));
     for (int64_t start = 0; start < nets.a.panels; start += chunk_panels) {
       for (int64_t part = 0; part < 3; ++part)
         memset(&scratch.lanes[part * size * L], 0, static_cast<size_t>(count * c * L) * sizeof(T));
@@ -112,12 +113,12 @@ struct PathBlocks {
   }
 
   LMC_INLINE void add_block(int64_t s, int64_t pair, int64_t first, int64_t count,
-                            PathScratch<T>& scratch, double* losses, double* correct) {
+                            const PathScratch<T>& scratch, double* losses, double* correct) {
     if (p.c == 1)
       run_neurons<true>(s, pair, first, count, scratch);
     else
       run_neurons<false>(s, pair, first, count, scratch);
-    double* sums = scratch.evaluator.data();
+    double* sums = scratch.evaluator;
     const T* b2_a = p.a.b2 ? p.a.b2 + pair * p.c : nullptr;
     const T* b2_b = p.b.b2 ? p.b.b2 + pair * p.c : nullptr;
     Evaluator<T> evaluator{p, plan.c4, b2_a, b2_b, sums, sums + 3 * plan.c4};
@@ -128,8 +129,8 @@ struct PathBlocks {
                               f_b,
                               f_b + plan.block * p.c,
                               &scratch.bins[i * (alphas + 1) * 3 * plan.c4],
-                              plan.count_births ? scratch.active[i] : 0,
-                              plan.count_births ? &scratch.births[i * (alphas + 1)] : nullptr};
+                              scratch.births ? scratch.active[i] : 0,
+                              scratch.births ? &scratch.births[i * (alphas + 1)] : nullptr};
       evaluator.add_sample(sample, first_alpha, alphas, losses, correct);
     }
   }
@@ -141,6 +142,7 @@ void path_losses_of(const path_losses::Arguments<T>& p, int threads) {
   Grid grid(p.alphas, p.A);
   const int64_t kinds = p.labels ? 2 : 1;  // sums: of losses, and of right classifications
   const int64_t sums_size = kinds * plan.padded_alphas;
+  PathScratches<T> scratches(p, plan, static_cast<int>(smaller(threads, plan.pairs * plan.spans)));
   AlignedBuffer<double> partial(plan.pairs * plan.spans * sums_size);
 
   for (int64_t pair = 0; pair < p.P; pair += plan.pairs) {
@@ -148,13 +150,13 @@ void path_losses_of(const path_losses::Arguments<T>& p, int threads) {
     PackedPairs<T> nets(p, z, pair, plan.c4, threads);
     for (int64_t first = 0; first < p.A; first += plan.alphas) {
       PathBlocks<T> blocks{p, plan, grid, nets, first, smaller(plan.alphas, p.A - first)};
-      for_each_task(z.S * plan.spans, threads, [&](int64_t task, int) {
+      for_each_task(z.S * plan.spans, threads, [&](int64_t task, int worker) {
         const int64_t s = task / plan.spans, start = task % plan.spans * plan.span;
         const int64_t end = smaller(p.n, start + plan.span);
         double* losses = &partial[task * sums_size];
         double* correct = losses + (kinds - 1) * plan.padded_alphas;
         memset(losses, 0, static_cast<size_t>(sums_size) * sizeof(double));
-        PathScratch<T> scratch(p, plan);
+        const PathScratch<T> scratch = scratches.of(worker);
         for (int64_t i = start; i < end; i += plan.block)
           blocks.add_block(s, pair + s, i, smaller(plan.block, end - i), scratch, losses, correct);
       });

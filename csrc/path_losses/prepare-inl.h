@@ -10,13 +10,14 @@ namespace lmc::LMC_TARGET {
 // How the work is cut, and what each piece may hold.
 template <class T>
 struct PathPlan {
-  static constexpr int64_t kBlockBytes =
-      512 << 10;  // a block's bins and lanes: they stay in the L2 cache
-  static constexpr int64_t kThreadBytes =
-      16 << 20;  // what a block of one tile may need: cuts the alphas
-  static constexpr int64_t kPartialBytes = 64 << 20;  // the spans' sums of a group of pairs
-  static constexpr int64_t kPackedBytes =
-      128 << 20;  // a group's packed weights (one pair may take more)
+  // A block's bins and lanes, so that they stay in the L2 cache.
+  static constexpr int64_t kBlockBytes = 512 << 10;
+  // What a block of a single tile may need of them: beyond it the alphas are cut, and every pass
+  // computes the products again.
+  static constexpr int64_t kThreadBytes = 16 << 20;
+  // The sums of all spans, and the packed weights, of a group of pairs (one pair may take more).
+  static constexpr int64_t kPartialBytes = 64 << 20;
+  static constexpr int64_t kPackedBytes = 128 << 20;
   int64_t c4, alphas, padded_alphas, block, span, spans, pairs;
   bool count_births;
 
@@ -78,33 +79,62 @@ struct PackedPairs {
   }
 };
 
-// One thread's working memory.
+// One thread's working memory. The bins and births are zero between blocks.
 template <class T>
 struct PathScratch {
-  Crossings<T> crossings;
-  AlignedBuffer<T> x, lanes;   // (block,d) packed; (3,block,c,lanes): of f(0), f(1), F_c
-  AlignedBuffer<double> ends;  // (3,block,c): f(0), f(1), F_c
-  AlignedBuffer<double> bins;  // (block,alphas + 1,3,c4), zero between blocks
-  AlignedBuffer<double> evaluator;
-  // Only to settle ties between outputs: (block) neurons active at alpha = 0; (block,alphas + 1).
+  Crossings<T>& crossings;
+  T *x, *lanes;         // (block,d) packed; (3,block,c,lanes): of f(0), f(1), F_c
+  double *ends, *bins;  // (3,block,c): f(0), f(1), F_c; (block,alphas + 1,3,c4)
+  double* evaluator;
+  int32_t *active, *births;  // to settle ties: (block) at alpha = 0; (block,alphas + 1); or null
+};
+
+// The working memory of all threads.
+template <class T>
+struct PathScratches {
+  const bool count_births;
+  const int64_t x_size, lanes_size, ends_size, bins_size, evaluator_size, active_size, births_size;
+  AlignedBuffer<Crossings<T>> crossings;
+  AlignedBuffer<T> x, lanes;
+  AlignedBuffer<double> ends, bins, evaluator;
   AlignedBuffer<int32_t> active, births;
 
-  LMC_INLINE PathScratch(const path_losses::Arguments<T>& p, const PathPlan<T>& plan)
-      : x(plan.block * p.d),
-        lanes(3 * plan.block * p.c * kLanes<T>),
-        ends(3 * plan.block * p.c),
-        bins(plan.block * (plan.alphas + 1) * 3 * plan.c4),
-        evaluator(Evaluator<T>::scratch_size(p.c, plan.c4)),
-        active(plan.count_births ? plan.block : 0),
-        births(plan.count_births ? plan.block * (plan.alphas + 1) : 0) {
-    if (plan.count_births)
-      memset(births.data(), 0,
-             static_cast<size_t>(plan.block * (plan.alphas + 1)) * sizeof(int32_t));
-    memset(&crossings, 0, sizeof crossings);
-    memset(bins.data(), 0,
-           static_cast<size_t>(plan.block * (plan.alphas + 1) * 3 * plan.c4) * sizeof(double));
-    memset(evaluator.data(), 0,
-           static_cast<size_t>(Evaluator<T>::scratch_size(p.c, plan.c4)) * sizeof(double));
+  LMC_INLINE PathScratches(const path_losses::Arguments<T>& p, const PathPlan<T>& plan, int threads)
+      : count_births(plan.count_births),
+        x_size(plan.block * p.d),
+        lanes_size(3 * plan.block * p.c * kLanes<T>),
+        ends_size(3 * plan.block * p.c),
+        bins_size(plan.block * (plan.alphas + 1) * 3 * plan.c4),
+        evaluator_size(Evaluator<T>::scratch_size(p.c, plan.c4)),
+        active_size(count_births ? plan.block : 0),
+        births_size(count_births ? plan.block * (plan.alphas + 1) : 0),
+        crossings(threads),
+        x(threads * x_size),
+        lanes(threads * lanes_size),
+        ends(threads * ends_size),
+        bins(threads * bins_size),
+        evaluator(threads * evaluator_size),
+        active(threads * active_size),
+        births(threads * births_size) {
+    // The lists and the evaluator's chunks are read a vector at a time, beyond what was written.
+    clear(crossings, threads);
+    clear(evaluator, threads * evaluator_size);
+    clear(bins, threads * bins_size);
+    clear(births, threads * births_size);
+  }
+  template <class U>
+  static LMC_INLINE void clear(AlignedBuffer<U>& buffer, int64_t size) {
+    memset(static_cast<void*>(buffer.data()), 0, static_cast<size_t>(size) * sizeof(U));
+  }
+  LMC_INLINE PathScratch<T> of(int worker) {
+    return {crossings[worker],
+            &x[worker * x_size],
+            &lanes[worker * lanes_size],
+            &ends[worker * ends_size],
+            &bins[worker * bins_size],
+            &evaluator[worker * evaluator_size],
+            count_births ? &active[worker * active_size] : nullptr,
+            count_births ? &births[worker * births_size] : nullptr};
   }
 };
 
