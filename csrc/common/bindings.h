@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How an op's bindings reach the module: a file-scope `const Bindings bindings{register_op};` in the op's
-// .cpp adds its functions, so that the module's own file need not name the ops.
+// How an op's bindings reach the module: a file-scope `const Bindings bindings{register_op};` in
+// the op's .cpp adds its functions, so that the module's own file need not name the ops.
 #pragma once
 
 #include <pybind11/pybind11.h>

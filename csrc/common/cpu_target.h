@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Which instruction set the kernels run with: every kernel is compiled once per target, and one target
-// is chosen when the module loads. LMC_FAST_CPU_TARGET=baseline|avx2|avx512 forces one.
+// Which instruction set the kernels run with: every kernel is compiled once per target, and one
+// target is chosen when the module loads. LMC_FAST_CPU_TARGET=baseline|avx2|avx512 forces one.
 #pragma once
 
 #include <string>
@@ -15,12 +15,12 @@ const char* name_of(CpuTarget target);
 // The targets this build holds and this processor can run, from slowest to fastest.
 std::vector<CpuTarget> supported_cpu_targets();
 
-// The target in use. Throws std::invalid_argument when LMC_FAST_CPU_TARGET names none or one that this
-// processor cannot run.
+// The target in use. Throws std::invalid_argument when LMC_FAST_CPU_TARGET names none or one that
+// this processor cannot run.
 CpuTarget active_cpu_target();
 
-// Chooses among a kernel table's versions. The tables are constant data, so that nothing compiled for
-// a wider instruction set runs before this choice.
+// Chooses among a kernel table's versions. The tables are constant data, so that nothing compiled
+// for a wider instruction set runs before this choice.
 template <class Table>
 const Table& select(const Table& baseline, const Table& avx2, const Table& avx512) {
   switch (active_cpu_target()) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The CUDA kernels of this build, by name. A .cu file that is compiled adds its own with a file-scope
-// CudaKernel; one that is not is simply absent. So no other file asks whether this is a CUDA build.
+// The CUDA kernels of this build, by name. A .cu file that is compiled adds its own with a
+// file-scope CudaKernel; one that is not is simply absent. So no other file asks whether this is a
+// CUDA build.
 #pragma once
 
 #include <map>

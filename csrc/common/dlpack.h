@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The part of the DLPack 0.x ABI (https://dmlc.github.io/dlpack) that reading a "dltensor" capsule needs.
+// The part of the DLPack 0.x ABI (https://dmlc.github.io/dlpack) that reading a "dltensor" capsule
+// needs.
 #pragma once
 
 #include <cstdint>

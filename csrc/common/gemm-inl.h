@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The micro-kernels under every dense product here. A tile of sums stays in registers while terms
 // are added to it in order: R rows, each a scalar broadcast, times V vectors.
-// "Rows" and "lanes" are whatever the caller lays out so: samples and neurons in the forward product,
-// input dimensions and neurons in the weight gradient.
+// "Rows" and "lanes" are whatever the caller lays out so: samples and neurons in the forward
+// product, input dimensions and neurons in the weight gradient.
 #pragma once
 
 #include "common/simd-inl.h"
 
 namespace lmc::LMC_TARGET {
 
-// Neurons (lanes) in one packed panel, and rows in one tile. Chosen so that kTileRows * kPanelVectors
-// accumulators, the panel's vectors and one broadcast fit the registers. A panel is never narrower than a
-// byte of sign bits.
+// Neurons (lanes) in one packed panel, and rows in one tile. Chosen so that kTileRows *
+// kPanelVectors accumulators, the panel's vectors and one broadcast fit the registers. A panel is
+// never narrower than a byte of sign bits.
 template <class T>
 inline constexpr int kPanelVectors = kLanes<T> < 4 ? 4 : 2;
 template <class T>
@@ -52,8 +52,8 @@ struct Tile {
       }
     });
   }
-  // The same with b[k][:] = 0 or 1, read from bits: lane l of vector v is bit first_bit + v lanes + l of
-  // words[k].
+  // The same with b[k][:] = 0 or 1, read from bits: lane l of vector v is bit first_bit + v lanes +
+  // l of words[k].
   LMC_INLINE void add_masked(int64_t K, const T* __restrict a, const uint64_t* __restrict words,
                              int first_bit) {
     in_runs(K, [&](Tile& t, int64_t from, int64_t to) {
@@ -74,8 +74,9 @@ struct Tile {
   }
 
  private:
-  // Calls step(tile, from, to) over [0, K) in runs of kRun terms, each summed from zero and then added:
-  // rounding grows like the square root of kRun + K / kRun, not of K. Up to kRun terms are added straight.
+  // Calls step(tile, from, to) over [0, K) in runs of kRun terms, each summed from zero and then
+  // added: rounding grows like the square root of kRun + K / kRun, not of K. Up to kRun terms are
+  // added straight.
   static constexpr int64_t kRun = 64;
   template <class Step>
   LMC_INLINE void in_runs(int64_t K, const Step& step) {
@@ -97,8 +98,9 @@ struct Tile {
   }
 };
 
-// Packs a (rows, K) matrix with row stride `stride` as panels of N rows: out[panel][k][row in panel].
-// Rows beyond the last are zero. Panels [first, last) only, so that callers can share the work.
+// Packs a (rows, K) matrix with row stride `stride` as panels of N rows: out[panel][k][row in
+// panel]. Rows beyond the last are zero. Panels [first, last) only, so that callers can share the
+// work.
 template <class T, int N>
 LMC_INLINE void pack_panels(const T* in, int64_t rows, int64_t K, int64_t stride, int64_t first,
                             int64_t last, T* out) {

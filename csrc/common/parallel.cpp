@@ -21,8 +21,9 @@ struct Job {
   int64_t tasks;
   int threads;
   std::atomic<int64_t> next{0};
-  int joined = 1;   // threads that ever took part, the caller being the first; guarded by Pool::mutex
-  int running = 0;  // pool threads at work in it now; guarded by Pool::mutex
+  int joined =
+      1;  // threads that ever took part, the caller being the first; guarded by Pool::mutex
+  int running = 0;           // pool threads at work in it now; guarded by Pool::mutex
   std::exception_ptr error;  // guarded by Pool::mutex
 };
 
@@ -73,8 +74,8 @@ struct Pool {
       std::lock_guard<std::mutex> lock(mutex);
       open.push_back(&job);
       while (threads < job.threads - 1) {
-        // The threads live as long as the process: the pool is never destroyed. When the system gives
-        // no more of them, those there are (the caller at least) do the work.
+        // The threads live as long as the process: the pool is never destroyed. When the system
+        // gives no more of them, those there are (the caller at least) do the work.
         try {
           std::thread(&Pool::serve, this).detach();
         } catch (const std::system_error&) {
@@ -89,7 +90,8 @@ struct Pool {
     open.remove(&job);
     const auto finished = [&] { return job.running == 0; };
     if (while_waiting == nullptr) return worker_left.wait(lock, finished);
-    while (!worker_left.wait_for(lock, std::chrono::milliseconds(while_waiting->milliseconds), finished)) {
+    while (!worker_left.wait_for(lock, std::chrono::milliseconds(while_waiting->milliseconds),
+                                 finished)) {
       lock.unlock();
       while_waiting->function(while_waiting->context);
       lock.lock();

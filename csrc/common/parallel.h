@@ -7,20 +7,21 @@
 
 namespace lmc {
 
-// Called once per task; worker in [0, threads) is unique among the calls running at one time, and 0 is
-// always the calling thread.
+// Called once per task; worker in [0, threads) is unique among the calls running at one time, and 0
+// is always the calling thread.
 using TaskFunction = void (*)(void* context, int64_t task, int worker);
 
-// What the calling thread does every `milliseconds` once it has run out of tasks and waits for the others'.
+// What the calling thread does every `milliseconds` once it has run out of tasks and waits for the
+// others'.
 struct WhileWaiting {
   void (*function)(void* context);  // must not throw
   void* context;
   int milliseconds;
 };
 
-// Runs all tasks on up to `threads` threads, the caller among them, and returns when all are done. The
-// first exception a task throws is rethrown here; the tasks not yet begun are then dropped. Safe to
-// call from several threads at once, from inside a task, and after fork().
+// Runs all tasks on up to `threads` threads, the caller among them, and returns when all are done.
+// The first exception a task throws is rethrown here; the tasks not yet begun are then dropped.
+// Safe to call from several threads at once, from inside a task, and after fork().
 void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context,
                   const WhileWaiting* while_waiting = nullptr);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Vectors of the target a file is compiled for. Included by -inl.h bodies only, which are compiled once
-// per CPU target, each in the namespace lmc::LMC_TARGET. Nothing here may use the standard library's
-// templates: the linker keeps one copy of those, and it might be the one a processor cannot run.
+// Vectors of the target a file is compiled for. Included by -inl.h bodies only, which are compiled
+// once per CPU target, each in the namespace lmc::LMC_TARGET. Nothing here may use the standard
+// library's templates: the linker keeps one copy of those, and it might be the one a processor
+// cannot run.
 #pragma once
 
 #include <stdint.h>
@@ -152,7 +153,8 @@ LMC_INLINE LaneSet<T> lane_set(LaneBits bits) {
 template <class T>
 LMC_INLINE Vec<T> add_in(LaneSet<T> set, Vec<T> sum, Vec<T> v) {
   if constexpr (sizeof(T) == 4)
-    return (Vec<T>)_mm512_mask_add_ps((__m512)sum, static_cast<__mmask16>(set), (__m512)sum, (__m512)v);
+    return (Vec<T>)_mm512_mask_add_ps((__m512)sum, static_cast<__mmask16>(set), (__m512)sum,
+                                      (__m512)v);
   else
     return (Vec<T>)_mm512_mask_add_pd((__m512d)sum, static_cast<__mmask8>(set), (__m512d)sum,
                                       (__m512d)v);

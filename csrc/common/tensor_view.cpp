@@ -41,7 +41,8 @@ std::string device_name(int32_t type) {
 
 TensorView::TensorView(py::handle object, const char* name) : name_(name) {
   if (!py::hasattr(object, "__dlpack__"))
-    throw py::type_error(std::string(name) + " must be an array with __dlpack__ (torch, numpy, cupy); got " +
+    throw py::type_error(std::string(name) +
+                         " must be an array with __dlpack__ (torch, numpy, cupy); got " +
                          py::str(py::type::of(object).attr("__name__")).cast<std::string>());
   py::object capsule = object.attr("__dlpack__")();
   auto* managed =
@@ -68,12 +69,14 @@ std::string TensorView::shape_string() const {
   return to_string(std::vector<int64_t>(t.shape, t.shape + t.ndim));
 }
 
-void TensorView::fail(const std::string& what) const { throw py::value_error(name_ + (" " + what)); }
+void TensorView::fail(const std::string& what) const {
+  throw py::value_error(name_ + (" " + what));
+}
 
 void TensorView::require_ndim(int wanted, const char* letters) const {
   if (ndim() != wanted)
-    fail("must be " + std::string(letters) + ", " + std::to_string(wanted) + "-dimensional; got shape " +
-         shape_string());
+    fail("must be " + std::string(letters) + ", " + std::to_string(wanted) +
+         "-dimensional; got shape " + shape_string());
 }
 
 void TensorView::check(const std::vector<int64_t>& shape, dlpack::DataType dtype,
@@ -116,16 +119,20 @@ const void* TensorView::dense() {
   const char* from = static_cast<const char*>(data());
   for (int64_t e = 0; e < count; ++e) {
     int64_t offset = 0;
-    for (int axis = 0; axis < t.ndim; ++axis) offset += index[static_cast<size_t>(axis)] * t.strides[axis];
-    std::memcpy(&copy_[static_cast<size_t>(e * item)], from + offset * item, static_cast<size_t>(item));
-    for (int axis = t.ndim - 1; axis >= 0 && ++index[static_cast<size_t>(axis)] == t.shape[axis]; --axis)
+    for (int axis = 0; axis < t.ndim; ++axis)
+      offset += index[static_cast<size_t>(axis)] * t.strides[axis];
+    std::memcpy(&copy_[static_cast<size_t>(e * item)], from + offset * item,
+                static_cast<size_t>(item));
+    for (int axis = t.ndim - 1; axis >= 0 && ++index[static_cast<size_t>(axis)] == t.shape[axis];
+         --axis)
       index[static_cast<size_t>(axis)] = 0;
   }
   return copy_.data();
 }
 
 int checked_threads(int threads) {
-  if (threads < 1) throw py::value_error("threads must be at least 1; got " + std::to_string(threads));
+  if (threads < 1)
+    throw py::value_error("threads must be at least 1; got " + std::to_string(threads));
   return threads;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Arrays at the boundary with Python: any object with __dlpack__ is borrowed, checked, and handed to
-// kernels as a raw pointer to dense memory. Every error names the argument, what was wanted and what came.
+// Arrays at the boundary with Python: any object with __dlpack__ is borrowed, checked, and handed
+// to kernels as a raw pointer to dense memory. Every error names the argument, what was wanted and
+// what came.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -54,8 +55,8 @@ class TensorView {
   bool is_float32() const;
   bool is_float64() const;
 
-  // The data of an input of exactly this shape and type on the CPU. A strided array is copied to dense
-  // memory that lives as long as this view.
+  // The data of an input of exactly this shape and type on the CPU. A strided array is copied to
+  // dense memory that lives as long as this view.
   template <class T>
   const T* input(const std::vector<int64_t>& shape) {
     check(shape, TypeOf<T>::value, dlpack::kCpu);
@@ -79,7 +80,8 @@ class TensorView {
   std::string shape_string() const;
 
  private:
-  void check(const std::vector<int64_t>& shape, dlpack::DataType dtype, dlpack::DeviceType device) const;
+  void check(const std::vector<int64_t>& shape, dlpack::DataType dtype,
+             dlpack::DeviceType device) const;
   bool is_dense() const;
   void* data() const;
   const void* dense();

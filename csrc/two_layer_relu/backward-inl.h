@@ -3,16 +3,17 @@
 //   one output:  G = mask^T (r * [x, 1]);  dw1 = w2 G;  dw2 = <[w1, b1], G>  (relu is homogeneous)
 //   c outputs:   dz = mask * (r w2);  dw1 = dz^T x;  dw2 = r^T relu(z), z computed again
 //   dx = dz w1
-// A task of the weight gradient owns a group of neurons and a span of samples and sums over the samples
-// in chunks: within a chunk in registers, chunk by chunk in memory, and last span by span. Groups, chunks
-// and spans depend on a student's own sizes only.
+// A task of the weight gradient owns a group of neurons and a span of samples and sums over the
+// samples in chunks: within a chunk in registers, chunk by chunk in memory, and last span by span.
+// Groups, chunks and spans depend on a student's own sizes only.
 #pragma once
 
 #include "two_layer_relu/forward-inl.h"
 
 namespace lmc::LMC_TARGET {
 
-inline constexpr int64_t kSampleChunk = 504;  // a multiple of every kTileRows; its tile of x fits the L1 cache
+inline constexpr int64_t kSampleChunk =
+    504;  // a multiple of every kTileRows; its tile of x fits the L1 cache
 inline constexpr int64_t kGroupPanels = 8;
 
 // dz = mask * (r w2) for one sample and one panel.
@@ -43,7 +44,8 @@ struct WeightGradient {
   AlignedBuffer<T> x_columns;  // (S,column_tiles,n,R): [x, 1], times r when there is one output
   AlignedBuffer<T> x_rows;     // (S,row_tiles,d,R), only to compute z again
 
-  LMC_INLINE WeightGradient(const two_layer_relu::Backward<T>& p_, PackedNeurons<T>& neurons_, int threads)
+  LMC_INLINE WeightGradient(const two_layer_relu::Backward<T>& p_, PackedNeurons<T>& neurons_,
+                            int threads)
       : p(p_),
         z(p_.sizes),
         neurons(neurons_),
@@ -95,7 +97,8 @@ struct WeightGradient {
     for (int64_t row = 0; row < count; row += R) {
       Tile<T, R, V> tile;
       tile.set_rows(neurons.b1_panel(s, q));
-      tile.add_product(z.d, &x_rows[(s * row_tiles * R + first + row) * z.d], neurons.w1_panel(s, q));
+      tile.add_product(z.d, &x_rows[(s * row_tiles * R + first + row) * z.d],
+                       neurons.w1_panel(s, q));
       const int64_t rows = smaller(R, count - row);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
@@ -121,7 +124,8 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
   WeightGradient<T> gradient(p, neurons, threads);
   const int64_t words = two_layer_relu::words_per_sample(z.m);
   const int64_t groups = ceil_div(neurons.panels, kGroupPanels);
-  // Few neurons and many samples: the samples are split too, so that there is work for every thread.
+  // Few neurons and many samples: the samples are split too, so that there is work for every
+  // thread.
   const int64_t chunks = larger(1, ceil_div(z.n, kSampleChunk));
   const int64_t spans = smaller(ceil_div(chunks, 8), ceil_div(16, larger(groups, 1)));
   const int64_t span = ceil_div(chunks, spans) * kSampleChunk;
@@ -146,8 +150,8 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
         // A tile of x stays in the L1 cache while all panels of the group use it.
         for (int64_t k = 0; k < gradient.column_tiles; ++k)
           for (int64_t q = first_panel; q < last_panel; ++q)
-            gradient.add_chunk(s, q, k, i, count, p.signs + (s * words + q * N / 64) * z.n + i, nullptr,
-                               base + q * panel_size);
+            gradient.add_chunk(s, q, k, i, count, p.signs + (s * words + q * N / 64) * z.n + i,
+                               nullptr, base + q * panel_size);
         continue;
       }
       for (int64_t q = first_panel; q < last_panel; ++q) {
@@ -178,7 +182,8 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
       if (p.db1) p.db1[row] = scale * G[z.d * N];
       if (p.dw2 && gradient.one_output) {
         double sum = p.b1 ? static_cast<double>(p.b1[row]) * G[z.d * N] : 0.0;
-        for (int64_t k = 0; k < z.d; ++k) sum += static_cast<double>(p.w1[row * z.d + k]) * G[k * N];
+        for (int64_t k = 0; k < z.d; ++k)
+          sum += static_cast<double>(p.w1[row * z.d + k]) * G[k * N];
         p.dw2[row] = static_cast<T>(sum);
       } else if (p.dw2) {
         for (int64_t o = 0; o < z.c; ++o) p.dw2[(s * z.c + o) * z.m + j] = G[G_size + o * N];
@@ -194,13 +199,14 @@ void input_gradient(const two_layer_relu::Backward<T>& p, PackedNeurons<T>& neur
   const two_layer_relu::Sizes& z = p.sizes;
   const int64_t words = two_layer_relu::words_per_sample(z.m);
   const int64_t dim_panels = ceil_div(z.d, D), tiles = ceil_div(z.n, R);
-  constexpr int64_t kChunk = 512;  // neurons whose terms are summed in registers
+  constexpr int64_t kChunk = 512;                   // neurons whose terms are summed in registers
   AlignedBuffer<T> w1(z.S * dim_panels * z.m * D);  // (S,dim_panels,m,D)
   for_each_task(z.S * dim_panels, threads, [&](int64_t task, int) {
     const int64_t s = task / dim_panels, first = task % dim_panels * D;
     for (int64_t j = 0; j < z.m; ++j)
       for (int64_t k = 0; k < D; ++k)
-        w1[(task * z.m + j) * D + k] = first + k < z.d ? p.w1[(s * z.m + j) * z.d + first + k] : T{0};
+        w1[(task * z.m + j) * D + k] =
+            first + k < z.d ? p.w1[(s * z.m + j) * z.d + first + k] : T{0};
   });
   const int64_t dz_size = kChunk * R, dx_size = dim_panels * R * D;
   AlignedBuffer<T> scratch(threads * (dz_size + dx_size));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Forward: a task owns one block of samples and one chunk of neurons of one student. It computes the
-// pre-activations tile by tile in registers and at once reduces each tile to sign bits and to its share of
-// the outputs; nothing of size (n,m) but the bits is ever stored.
+// Forward: a task owns one block of samples and one chunk of neurons of one student. It computes
+// the pre-activations tile by tile in registers and at once reduces each tile to sign bits and to
+// its share of the outputs; nothing of size (n,m) but the bits is ever stored.
 //
-// Order of accumulation, the same for every sample of every call: z over k = 0 ... d-1 starting from b1, in
-// runs of 64 (gemm-inl.h); an
-// output over the neurons of a chunk lane by lane, then lane 0, 1, ... in float64, then chunk by chunk.
+// Order of accumulation, the same for every sample of every call: z over k = 0 ... d-1 starting
+// from b1, in runs of 64 (gemm-inl.h); an output over the neurons of a chunk lane by lane, then
+// lane 0, 1, ... in float64, then chunk by chunk.
 #pragma once
 
 #include "common/gemm-inl.h"
@@ -59,8 +59,8 @@ LMC_INLINE LaneBits real_lanes(int64_t m, int64_t p, int v) {
   return left <= 0 ? LaneBits{0} : (LaneBits{1} << left) - 1;
 }
 
-// h = relu(z) of one sample and panel p; returns the sign bits. kTail: the lanes beyond neuron m - 1 are
-// inactive and zero, whatever z holds there.
+// h = relu(z) of one sample and panel p; returns the sign bits. kTail: the lanes beyond neuron m -
+// 1 are inactive and zero, whatever z holds there.
 template <class T, bool kTail>
 LMC_INLINE uint64_t relu_panel(const Vec<T>* z, int64_t m, int64_t p, Vec<T>* h) {
   uint64_t bits = 0;
@@ -78,8 +78,8 @@ LMC_INLINE uint64_t relu_panel(const Vec<T>* z, int64_t m, int64_t p, Vec<T>* h)
   return bits;
 }
 
-// Adds one sample's and panel's share of the outputs to its lanes (c, lanes). Every kernel whose outputs
-// must have the bits of two_layer_relu's adds through this function, panel by panel.
+// Adds one sample's and panel's share of the outputs to its lanes (c, lanes). Every kernel whose
+// outputs must have the bits of two_layer_relu's adds through this function, panel by panel.
 template <class T>
 LMC_INLINE void add_to_outputs(const Vec<T>* h, int64_t c, const T* w2, T* lanes) {
   constexpr int L = kLanes<T>;
@@ -91,7 +91,8 @@ LMC_INLINE void add_to_outputs(const Vec<T>* h, int64_t c, const T* w2, T* lanes
   }
 }
 
-// Adds a tile's share of the outputs to output_lanes (rows, c, lanes), and writes its sign bits if wanted.
+// Adds a tile's share of the outputs to output_lanes (rows, c, lanes), and writes its sign bits if
+// wanted.
 template <class T, bool kTail>
 LMC_INLINE void finish_tile(const Tile<T, kTileRows<T>, kPanelVectors<T>>& tile, int64_t rows,
                             const two_layer_relu::Sizes& z, int64_t p, const T* w2, T* output_lanes,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Binding of mask_scale: the CUDA launcher for arrays on a CUDA device when this build has one, and a plain
-// loop over the same element function for arrays on the CPU.
+// Binding of mask_scale: the CUDA launcher for arrays on a CUDA device when this build has one, and
+// a plain loop over the same element function for arrays on the CPU.
 #include "two_layer_relu/mask_scale.h"
 
 #include <type_traits>
@@ -27,13 +27,15 @@ void run_on_cuda(const MaskScale<T>& p, uintptr_t stream) {
                                                          : "two_layer_relu.mask_scale.float64");
   if (launcher == nullptr)
     throw std::runtime_error(
-        "mask_scale: this build of lmc_fast has no CUDA kernels; install it where nvcc is found, or move "
+        "mask_scale: this build of lmc_fast has no CUDA kernels; install it where nvcc is found, "
+        "or move "
         "the arrays to the CPU");
   if (const char* error = launcher(p, reinterpret_cast<void*>(stream)))
     throw std::runtime_error(std::string("mask_scale: the CUDA launch failed: ") + error);
 }
 
-void mask_scale(py::handle signs_, py::handle r_, py::handle w2_, py::handle dz_, uintptr_t stream) {
+void mask_scale(py::handle signs_, py::handle r_, py::handle w2_, py::handle dz_,
+                uintptr_t stream) {
   TensorView signs(signs_, "signs"), r(r_, "r"), w2(w2_, "w2"), dz(dz_, "dz");
   r.require_ndim(2, "(n, c)");
   w2.require_ndim(2, "(c, m)");
@@ -43,7 +45,8 @@ void mask_scale(py::handle signs_, py::handle r_, py::handle w2_, py::handle dz_
     p.n = r.size(0);
     p.c = r.size(1);
     p.m = w2.size(1);
-    const std::vector<int64_t> words{words_per_sample(p.m), p.n}, r_shape{p.n, p.c}, w2_shape{p.c, p.m};
+    const std::vector<int64_t> words{words_per_sample(p.m), p.n}, r_shape{p.n, p.c},
+        w2_shape{p.c, p.m};
     if (dz.device().type == dlpack::kCpu) {
       p.signs = signs.input<uint64_t>(words);
       p.r = r.input<T>(r_shape);
@@ -63,7 +66,8 @@ void mask_scale(py::handle signs_, py::handle r_, py::handle w2_, py::handle dz_
 const Bindings bindings{[](py::module_& m) {
   m.def("mask_scale", &mask_scale, py::arg("signs"), py::arg("r"), py::arg("w2"), py::arg("dz"),
         py::arg("stream") = 0,
-        "dz (n, m) = mask * (r w2), the mask from sign words (ceil(m/64), n); on the CPU, or on the current "
+        "dz (n, m) = mask * (r w2), the mask from sign words (ceil(m/64), n); on the CPU, or on "
+        "the current "
         "CUDA device and the given stream.");
 }};
 

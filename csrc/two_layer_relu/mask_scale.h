@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// dz = mask * (r w2): the elementwise step of the backward pass, and the pattern of a CUDA op. What is not
-// launch machinery (which bit, which sum, which order) is a host-device function here, so that the host
-// tests it; the .cu holds the launch alone.
+// dz = mask * (r w2): the elementwise step of the backward pass, and the pattern of a CUDA op. What
+// is not launch machinery (which bit, which sum, which order) is a host-device function here, so
+// that the host tests it; the .cu holds the launch alone.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@ struct MaskScale {
   T* dz;                  // (n,m), overwritten
 };
 
-// Element (i, j). The sum over outputs runs o = 0, 1, ...; an inactive neuron gives 0 whatever the sum.
+// Element (i, j). The sum over outputs runs o = 0, 1, ...; an inactive neuron gives 0 whatever the
+// sum.
 template <class T>
 LMC_HOST_DEVICE T mask_scale_element(const MaskScale<T>& p, int64_t i, int64_t j) {
   if (((p.signs[(j / 64) * p.n + i] >> (j % 64)) & 1) == 0) return T(0);

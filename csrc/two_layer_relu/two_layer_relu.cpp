@@ -22,7 +22,8 @@ const Kernels<T>& kernels() {
 Sizes read_sizes(const TensorView& x, const TensorView& w1, const TensorView& w2) {
   w1.require_ndim(3, "(S, m, d)");
   w2.require_ndim(3, "(S, c, m)");
-  if (x.ndim() != 2 && x.ndim() != 3) x.fail("must be (n, d) or (S, n, d); got shape " + x.shape_string());
+  if (x.ndim() != 2 && x.ndim() != 3)
+    x.fail("must be (n, d) or (S, n, d); got shape " + x.shape_string());
   Sizes z{};
   z.S = w1.size(0);
   z.m = w1.size(1);
@@ -30,7 +31,8 @@ Sizes read_sizes(const TensorView& x, const TensorView& w1, const TensorView& w2
   z.c = w2.size(1);
   z.x_shared = x.ndim() == 2;
   z.n = x.size(z.x_shared ? 0 : 1);
-  if (z.c < 1) w2.fail("must have at least one output, (S, c, m) with c >= 1; got " + w2.shape_string());
+  if (z.c < 1)
+    w2.fail("must have at least one output, (S, c, m) with c >= 1; got " + w2.shape_string());
   return z;
 }
 

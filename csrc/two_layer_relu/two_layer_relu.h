@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // f = w2 relu(w1 x + b1) + b2, keeping one bit per pre-activation for the backward pass.
 //
-// Letters: S students, n samples, d inputs, m neurons, c outputs. All arrays are dense and row-major.
-// Sign words: word (s, w, i) holds neurons 64 w ... 64 w + 63 of sample i, bit l for neuron 64 w + l,
-// set when z > 0 (or NaN). Word-major, so that the backward pass, which walks the samples of a few
-// neurons, reads memory in order. Bits beyond neuron m - 1 are zero.
+// Letters: S students, n samples, d inputs, m neurons, c outputs. All arrays are dense and
+// row-major. Sign words: word (s, w, i) holds neurons 64 w ... 64 w + 63 of sample i, bit l for
+// neuron 64 w + l, set when z > 0 (or NaN). Word-major, so that the backward pass, which walks the
+// samples of a few neurons, reads memory in order. Bits beyond neuron m - 1 are zero.
 #pragma once
 
 #include <cstdint>
