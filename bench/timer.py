@@ -10,6 +10,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 OURS = "lmc_fast"
+SECONDS = 15.0  # of measured time after which a contestant sits out the rest of a case
 
 
 @dataclass
@@ -28,6 +29,9 @@ class Case:
         Floating-point operations of one call, when that is a meaningful count.
     quick : bool
         Whether ``--quick`` runs it.
+    share : dict of str to float, optional
+        The fraction of the work that a contestant does, where its time is linear in the work and
+        all of it would take minutes. Its times are divided by it, and its name says so.
     """
 
     op: str
@@ -36,18 +40,19 @@ class Case:
     verify: Callable[[], None]
     work: float | None = None
     quick: bool = True
+    share: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Row:
-    """Seconds per call of each contestant: median, and the quartiles as spread."""
+    """Seconds per call of each contestant: median over its rounds, and quartiles as spread."""
 
     op: str
     size: str
     threads: int
     median_s: dict[str, float]
     quartiles_s: dict[str, tuple[float, float]]
-    rounds: int
+    rounds: dict[str, int]
     gflops: float | None
     ratio: dict[str, float] = field(default_factory=dict)
 
@@ -64,19 +69,24 @@ def run(case: Case, threads: int, rounds: int) -> Row:
         name: Timer("call()", globals={"call": call}, num_threads=threads)
         for name, call in case.contestants.items()
     }
-    # Short calls are repeated within a round, so that one round takes about 20 ms.
-    repeats = {}
+    # The first call warms up. Short calls are repeated within a round, so that one round takes
+    # about 20 ms. Long ones take part in fewer rounds, for SECONDS in all, and those of more than
+    # a second are not held up by a warm-up.
+    repeats, seconds = {}, {}
     for name, timer in timers.items():
-        timer.timeit(1)
-        repeats[name] = max(1, int(0.02 / max(timer.timeit(1).mean, 1e-7)))
-    seconds: dict[str, list[float]] = {name: [] for name in timers}
+        first = timer.timeit(1).mean
+        seconds[name] = [first] if first > 1 else []
+        repeats[name] = 1 if first > 1 else max(1, int(0.02 / max(timer.timeit(1).mean, 1e-7)))
     for _ in range(rounds):
-        for name, timer in timers.items():
-            seconds[name].append(timer.timeit(repeats[name]).mean)
+        for name, repeat in repeats.items():
+            if sum(seconds[name]) < SECONDS:
+                seconds[name].append(timers[name].timeit(repeat).mean)
+    for name, share in case.share.items():
+        seconds[name] = [s / share for s in seconds[name]]
     median = {name: statistics.median(s) for name, s in seconds.items()}
     quartiles = {}
     for name, s in seconds.items():
-        low, _, high = statistics.quantiles(s, n=4, method="inclusive")
+        low, _, high = statistics.quantiles(s, n=4, method="inclusive") if s[1:] else s * 3
         quartiles[name] = (low, high)
     ours = median[OURS]
     return Row(
@@ -85,7 +95,7 @@ def run(case: Case, threads: int, rounds: int) -> Row:
         threads,
         median,
         quartiles,
-        rounds,
+        {name: len(s) for name, s in seconds.items()},
         None if case.work is None else case.work / ours / 1e9,
         {name: m / ours for name, m in median.items() if name != OURS},
     )

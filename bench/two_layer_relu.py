@@ -39,15 +39,15 @@ def _case(n: int, m: int, d: int, c: int, dtype: torch.dtype, quick: bool) -> Ca
         return (f, *torch.autograd.grad(f, (w1, w2), df))
 
     def verify() -> None:
-        # The first samples suffice for f; the gradients need them all.
-        wide = [t.detach().double() for t in (w1, w2)]
-        for t in wide:
-            t.requires_grad_()
+        eps = torch.finfo(dtype).eps
+        wide = [t.detach().double().requires_grad_() for t in (w1, w2)]
         f = reference.two_layer_relu(x.double(), wide[0], None, wide[1], None)
         exact = (f, *torch.autograd.grad(f, wide, df.double()))
-        for ours, want in zip(step(lmc_fast.two_layer_relu), exact, strict=True):
-            error = float(((ours - want).norm() / want.norm()).detach())
-            assert error < 20 * torch.finfo(dtype).eps, f"relative error {error:.1e}"
+        allowed = [20 * eps * float(want.detach().norm()) for want in exact]
+        allowed[1] += _sign_slack(x.double(), *(t.detach() for t in wide), df.double(), eps)
+        for ours, want, bound in zip(step(lmc_fast.two_layer_relu), exact, allowed, strict=True):
+            error = float((ours - want).detach().norm())
+            assert error < bound, f"error {error:.1e}, allowed {bound:.1e}"
 
     return Case(
         "two_layer_relu",
@@ -60,3 +60,11 @@ def _case(n: int, m: int, d: int, c: int, dtype: torch.dtype, quick: bool) -> Ca
         work=4.0 * n * m * d,
         quick=quick,
     )
+
+
+def _sign_slack(x: Tensor, w1: Tensor, w2: Tensor, df: Tensor, eps: float) -> float:
+    """How far rounding of z can move the gradient of w1 by flipping its sign, in norm."""
+    bound = 4 * eps * x.norm(dim=1)[:, None] * w1.norm(dim=1)
+    i, j = torch.nonzero((x @ w1.T).abs() <= bound, as_tuple=True)
+    size = x[i].norm(dim=1) * (df[i] * w2.T[j]).sum(1).abs()
+    return float(torch.zeros(len(w1), dtype=x.dtype).index_add_(0, j, size).norm())
