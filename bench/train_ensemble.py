@@ -11,7 +11,7 @@ import lmc_fast
 from .population_loss import batched_torch
 from .timer import OURS, Case
 
-STEPS = 20  # of every contestant; the sizes are per step
+STEPS = 100  # of every contestant
 LR = 0.05
 
 

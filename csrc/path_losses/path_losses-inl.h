@@ -92,10 +92,10 @@ struct PathBlocks {
       for (int64_t q = start; q < smaller(nets.a.panels, start + chunk_panels); ++q)
         for (int64_t row = 0; row < count; row += R) {
           PathTile z_a, z_b;
-          z_a.set_rows(nets.a.b1_panel(s, q));
-          z_a.add_product(p.d, &scratch.x[row * p.d], nets.a.w1_panel(s, q));
-          z_b.set_rows(nets.b.b1_panel(s, q));
-          z_b.add_product(p.d, &scratch.x[row * p.d], nets.b.w1_panel(s, q));
+          z_a.set_product(p.d, &scratch.x[row * p.d], nets.a.w1_panel(s, q));
+          z_a.add_to_rows(nets.a.b1_panel(s, q));
+          z_b.set_product(p.d, &scratch.x[row * p.d], nets.b.w1_panel(s, q));
+          z_b.add_to_rows(nets.b.b1_panel(s, q));
           if ((q + 1) * N > p.m)
             finish_tiles<kOne, true>(z_a, z_b, s, q, row, count - row, scratch);
           else

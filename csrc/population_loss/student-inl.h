@@ -207,11 +207,9 @@ class PopulationBlock {
     for (int64_t g = 0; g < partners.sizes.row_groups(); ++g) {
       Tile<double, R, 1> tile;
       double* to = direction_ + g * R * L;
+      tile.set_product(last - first, partners.panels + (g * partners.padded + first) * R, turns_);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) tile.sum[r][0] = load(to + r * L);
-      tile.add_product(last - first, partners.panels + (g * partners.padded + first) * R, turns_);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) store(to + r * L, tile.sum[r][0]);
+      for (int r = 0; r < R; ++r) store(to + r * L, load(to + r * L) + tile.sum[r][0]);
     }
   }
 

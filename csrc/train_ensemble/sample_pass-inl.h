@@ -122,8 +122,7 @@ class SamplePass {
         const T *w1 = w + net.w1_panel(q), *w2 = w + net.w2_panel(q);
         for (int64_t row = 0; row < rows; row += R) {
           Tile<T, R, V> tile;
-          tile.set_zero();
-          tile.add_product(net.d, samples.rows + (first + row) * net.d, w1);
+          tile.set_product(net.d, samples.rows + (first + row) * net.d, w1);
           T* h = &h_[(q * room() + row) * N];
           T* lanes = &lanes_[row * c_ * L];
 #pragma GCC unroll 16
@@ -192,8 +191,7 @@ class SamplePass {
       constexpr int R = decltype(height)::rows;
       for (int64_t k = 0; k < size; k += R) {
         Tile<T, R, V> tile;
-        tile.set_zero();
-        tile.add_product(rows, a + k * stride, b);
+        tile.set_product(rows, a + k * stride, b);
         const int64_t filled = smaller(R, size - k);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {

@@ -8,38 +8,6 @@
 
 namespace lmc::LMC_TARGET {
 
-// The tile heights there are kernels for.
-template <class T>
-inline constexpr int kTileHeights[] = {kTileRows<T>, kTileRows<T> * 5 / 6, kTileRows<T> * 2 / 3,
-                                       kTileRows<T> / 3, 1};
-
-template <int R>
-struct TileHeight {
-  static constexpr int rows = R;
-};
-
-// Calls body(TileHeight<height>{}).
-template <class T, class Body>
-LMC_INLINE void with_tile_height(int height, const Body& body) {
-  constexpr const auto& h = kTileHeights<T>;
-  if (height == h[0]) return body(TileHeight<h[0]>{});
-  if (height == h[1]) return body(TileHeight<h[1]>{});
-  if (height == h[2]) return body(TileHeight<h[2]>{});
-  if (height == h[3]) return body(TileHeight<h[3]>{});
-  body(TileHeight<1>{});
-}
-
-// The height that covers `rows` at the least cost: padding is computed for nothing, and every tile
-// loads its lanes anew, which costs about half a row.
-template <class T>
-LMC_INLINE int tile_height(int64_t rows) {
-  int best = kTileRows<T>;
-  for (int height : kTileHeights<T>)
-    if (ceil_div(rows, height) * (2 * height + 1) < ceil_div(rows, best) * (2 * best + 1))
-      best = height;
-  return best;
-}
-
 template <class T>
 struct Samples {
   int64_t count;

@@ -32,17 +32,19 @@ LMC_INLINE void dz_panel(const T* r, const T* w2, int64_t c, uint64_t word, int 
 // The weight gradient's view of the problem, and its two ways of filling a group's sums.
 template <class T>
 struct WeightGradient {
-  static constexpr int R = kTileRows<T>, V = kPanelVectors<T>, L = kLanes<T>, N = kPanel<T>;
+  static constexpr int V = kPanelVectors<T>, L = kLanes<T>, N = kPanel<T>;
   const two_layer_relu::Backward<T>& p;
   const two_layer_relu::Sizes& z;
   PackedNeurons<T>& neurons;
   const int64_t columns;  // of [x, 1]: d, and one more when there is a b1
-  const int64_t column_tiles = ceil_div(columns, R);
-  const int64_t row_tiles = ceil_div(z.n, R);
+  const int column_height = tile_height<T>(columns);
+  const int64_t column_tiles = ceil_div(columns, column_height);
+  const int64_t row_tiles = ceil_div(z.n, kTileRows<T>);
   const bool one_output = z.c == 1;
   const bool recompute = !one_output && p.dw2;
-  AlignedBuffer<T> x_columns;  // (S,column_tiles,n,R): [x, 1], times r when there is one output
-  AlignedBuffer<T> x_rows;     // (S,row_tiles,d,R), only to compute z again
+  // (S,column_tiles,n,column_height): [x, 1], times r when there is one output
+  AlignedBuffer<T> x_columns;
+  AlignedBuffer<T> x_rows;  // (S,row_tiles,d,kTileRows), only to compute z again
 
   LMC_INLINE WeightGradient(const two_layer_relu::Backward<T>& p_, PackedNeurons<T>& neurons_,
                             int threads)
@@ -50,36 +52,42 @@ struct WeightGradient {
         z(p_.sizes),
         neurons(neurons_),
         columns(z.d + (p_.b1 ? 1 : 0)),
-        x_columns(z.S * column_tiles * z.n * R),
-        x_rows(recompute ? z.S * row_tiles * z.d * R : 0) {
+        x_columns(z.S * column_tiles * z.n * column_height),
+        x_rows(recompute ? z.S * row_tiles * z.d * kTileRows<T> : 0) {
     for_each_task(z.S * column_tiles, threads, [&](int64_t task, int) {
-      const int64_t s = task / column_tiles, first = task % column_tiles * R;
+      const int64_t s = task / column_tiles, first = task % column_tiles * column_height;
       const T* x = p.x + (z.x_shared ? 0 : s * z.n * z.d);
-      T* to = &x_columns[task * z.n * R];
+      T* to = &x_columns[task * z.n * column_height];
       for (int64_t i = 0; i < z.n; ++i)
-        for (int64_t q = 0; q < R; ++q) {
-          const int64_t k = first + q;
+        for (int64_t k = first; k < first + column_height; ++k) {
           const T value = k < z.d ? x[i * z.d + k] : T(k < columns);
-          to[i * R + q] = one_output ? value * p.df[s * z.n + i] : value;
+          *to++ = one_output ? value * p.df[s * z.n + i] : value;
         }
     });
     if (recompute)
       for_each_task(z.S, threads, [&](int64_t s, int) {
+        constexpr int R = kTileRows<T>;
         pack_panels<T, R>(p.x + (z.x_shared ? 0 : s * z.n * z.d), z.n, z.d, z.d, 0, row_tiles,
                           &x_rows[s * row_tiles * z.d * R]);
       });
   }
 
-  // sums (columns padded to R, N) of panel q += its terms of samples [first, first + count).
+  // sums (padded columns, N) of panel q += its terms of samples [first, first + count).
   LMC_INLINE void add_chunk(int64_t s, int64_t q, int64_t tile_index, int64_t first, int64_t count,
                             const uint64_t* words, const T* dz, T* sums) {
+    with_tile_height<T>(column_height, [&](auto height) {
+      add_tile<decltype(height)::rows>(s, q, tile_index, first, count, words, dz, sums);
+    });
+  }
+  template <int R>
+  LMC_INLINE void add_tile(int64_t s, int64_t q, int64_t tile_index, int64_t first, int64_t count,
+                           const uint64_t* words, const T* dz, T* sums) {
     Tile<T, R, V> tile;
-    tile.set_zero();
     const T* x = &x_columns[((s * column_tiles + tile_index) * z.n + first) * R];
     if (one_output)
-      tile.add_masked(count, x, words, static_cast<int>(q * N % 64));
+      tile.set_masked(count, x, words, static_cast<int>(q * N % 64));
     else
-      tile.add_product(count, x, dz);
+      tile.set_product(count, x, dz);
     T* to = sums + tile_index * R * N;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -93,12 +101,13 @@ struct WeightGradient {
   // dw2 (c,N) of panel q += r^T relu(z) over samples [first, first + count), first a multiple of R.
   LMC_INLINE void add_output_weights(int64_t s, int64_t q, int64_t first, int64_t count, T* chunk,
                                      T* dw2) {
+    constexpr int R = kTileRows<T>;
     memset(chunk, 0, static_cast<size_t>(z.c * N) * sizeof(T));
     for (int64_t row = 0; row < count; row += R) {
       Tile<T, R, V> tile;
-      tile.set_rows(neurons.b1_panel(s, q));
-      tile.add_product(z.d, &x_rows[(s * row_tiles * R + first + row) * z.d],
+      tile.set_product(z.d, &x_rows[(s * row_tiles * R + first + row) * z.d],
                        neurons.w1_panel(s, q));
+      tile.add_to_rows(neurons.b1_panel(s, q));
       const int64_t rows = smaller(R, count - row);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
@@ -129,7 +138,7 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
   const int64_t chunks = larger(1, ceil_div(z.n, kSampleChunk));
   const int64_t spans = smaller(ceil_div(chunks, 8), ceil_div(16, larger(groups, 1)));
   const int64_t span = ceil_div(chunks, spans) * kSampleChunk;
-  const int64_t G_size = gradient.column_tiles * kTileRows<T> * N;  // a panel's G
+  const int64_t G_size = gradient.column_tiles * gradient.column_height * N;  // a panel's G
   const int64_t dw2_size = gradient.recompute ? z.c * N : 0;
   const int64_t panel_size = G_size + dw2_size;
   AlignedBuffer<T> sums(z.S * spans * neurons.panels * panel_size);
@@ -229,8 +238,7 @@ void input_gradient(const two_layer_relu::Backward<T>& p, PackedNeurons<T>& neur
         }
       for (int64_t q = 0; q < dim_panels; ++q) {
         Tile<T, R, V> tile;
-        tile.set_zero();
-        tile.add_product(count, dz, &w1[((s * dim_panels + q) * z.m + start) * D]);
+        tile.set_product(count, dz, &w1[((s * dim_panels + q) * z.m + start) * D]);
         for (int r = 0; r < R; ++r)
           for (int v = 0; v < V; ++v) {
             T* at = dx + (q * R + r) * D + v * L;

@@ -3,8 +3,8 @@
 // the pre-activations tile by tile in registers and at once reduces each tile to sign bits and to
 // its share of the outputs; nothing of size (n,m) but the bits is ever stored.
 //
-// Order of accumulation, the same for every sample of every call: z over k = 0 ... d-1 starting
-// from b1, in runs of 64 (gemm-inl.h); an output over the neurons of a chunk lane by lane, then
+// Order of accumulation, the same for every sample of every call: z over k = 0 ... d-1 in
+// runs of 64 (gemm-inl.h), then b1; an output over the neurons of a chunk lane by lane, then
 // lane 0, 1, ... in float64, then chunk by chunk.
 #pragma once
 
@@ -142,8 +142,8 @@ void forward(const two_layer_relu::Forward<T>& p, int threads) {
       const bool tail = (q + 1) * N > z.m;
       for (int64_t row = 0; row < count; row += R) {
         Tile<T, R, kPanelVectors<T>> tile;
-        tile.set_rows(neurons.b1_panel(s, q));
-        tile.add_product(z.d, xp + row * z.d, w1);
+        tile.set_product(z.d, xp + row * z.d, w1);
+        tile.add_to_rows(neurons.b1_panel(s, q));
         T* lanes = sums + row * z.c * L;
         uint64_t* out = signs ? signs + row : nullptr;
         if (tail)
