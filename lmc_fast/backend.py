@@ -75,7 +75,8 @@ def backend() -> Backend:
         The environment variable LMC_FAST_CPU_TARGET names a target this build or processor
         does not have.
     """
-    forced = os.environ.get("LMC_FAST_CPU_TARGET")
+    target = _native.cpu_target()  # chosen at its first use
+    forced = os.environ.get("LMC_FAST_CPU_TARGET") == target
     devices = (
         tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         if torch.cuda.is_available()
@@ -83,7 +84,7 @@ def backend() -> Backend:
     )
     return Backend(
         version=version(),
-        cpu_target=_native.cpu_target(),
+        cpu_target=target,
         cpu_target_reason=(
             "forced by LMC_FAST_CPU_TARGET" if forced else "the fastest this processor runs"
         ),

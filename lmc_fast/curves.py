@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,12 +36,13 @@ def as_alphas(alphas: int | Sequence[float] | Tensor) -> Tensor:
     """
     if isinstance(alphas, bool):
         raise TypeError("alphas must be a number of points or the points; got a bool")
-    if isinstance(alphas, int):
+    if isinstance(alphas, int | np.integer):
+        alphas = int(alphas)
         if alphas < 2:
             raise ValueError(f"alphas must be at least 2 points, the two ends; got {alphas}")
         # Not linspace: k/(A-1) correctly rounded holds 1/2 exactly for every odd A.
         return torch.arange(alphas, dtype=torch.float64) / (alphas - 1)
-    points = torch.as_tensor(alphas, dtype=torch.float64, device="cpu").detach()
+    points = torch.as_tensor(alphas, dtype=torch.float64, device="cpu").detach().clone()
     if points.ndim != 1 or points.numel() == 0:
         raise ValueError(f"alphas must be 1-d and not empty; got shape {tuple(points.shape)}")
     if not bool(((points >= 0) & (points <= 1)).all()):  # NaN fails this too

@@ -2,6 +2,7 @@
 """What training an ensemble takes and gives: the checked problem, and its result."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -75,6 +76,17 @@ class EnsembleProblem:
         return torch.tensor(trace_steps(self.steps, self.record_every), dtype=torch.int64)
 
 
+def check_integer(value: object, name: str, low: int) -> int:
+    """``value`` as an int of at least ``low`` that 64 bits hold; numpy's integers too."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if not low <= number < 2**63:
+        raise ValueError(f"{name} must be an integer of at least {low}; got {value!r}")
+    return number
+
+
 def trace_steps(steps: int, record_every: int) -> range:
     """0, record_every, 2 record_every, ... up to ``steps``; nothing for record_every = 0."""
     return range(0, steps + 1, record_every) if record_every > 0 else range(0)
@@ -112,9 +124,10 @@ def ensemble_problem(
     check_option(method, "method", METHODS)
     check_option(loss, "loss", LOSSES)
     check_option(inputs, "inputs", INPUTS)
-    for name, value, low in (("steps", steps, 0), ("record_every", record_every, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{name} must be an integer of at least {low}; got {value!r}")
+    steps = check_integer(steps, "steps", 0)
+    record_every = check_integer(record_every, "record_every", 0)
+    if not isinstance(train_w2, bool):
+        raise TypeError(f"train_w2 must be True or False; got {train_w2!r}")
     if method == "sgd" and steps >= 2**32:
         raise ValueError(
             f"steps must be below 2^32 for sgd, whose random numbers count that far; got {steps}"

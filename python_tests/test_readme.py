@@ -40,7 +40,9 @@ def test_the_make_targets_exist() -> None:
 
 
 def test_the_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = re.findall(r"^ +lmc-fast ([a-z]+)((?: --?[a-z-]+| [a-z-]+\b)*)", README, re.MULTILINE)
+    commands = re.findall(
+        r"^ +lmc-fast ([a-z]+)((?: --?[a-z-]+| [a-z-]+\b)*)", README, re.MULTILINE
+    )
     assert len(commands) >= 5
     for command, rest in commands:
         words = [command]

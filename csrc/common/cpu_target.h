@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Which instruction set the kernels run with: every kernel is compiled once per target, and one
-// target is chosen when the module loads. LMC_FAST_CPU_TARGET=baseline|avx2|avx512 forces one.
+// target is chosen at the first call that needs one. LMC_FAST_CPU_TARGET=baseline|avx2|avx512
+// forces one.
 #pragma once
 
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace lmc {
@@ -55,3 +57,13 @@ const Table& select(const Table& baseline, const Table& avx2, const Table& avx51
   }
 #define LMC_SELECT_TABLE(TABLE) (baseline::TABLE)
 #endif
+
+// For an op with a table per type: defines kernels<T>(), the active target's.
+#define LMC_DEFINE_KERNELS()                    \
+  template <class T>                            \
+  const Kernels<T>& kernels() {                 \
+    if constexpr (std::is_same_v<T, float>)     \
+      return LMC_SELECT_TABLE(kernels_float32); \
+    else                                        \
+      return LMC_SELECT_TABLE(kernels_float64); \
+  }

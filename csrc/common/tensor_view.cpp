@@ -69,6 +69,17 @@ std::string TensorView::shape_string() const {
   return to_string(std::vector<int64_t>(t.shape, t.shape + t.ndim));
 }
 
+const int64_t* TensorView::labels(const std::vector<int64_t>& shape, int64_t classes) {
+  const int64_t* values = input<int64_t>(shape);
+  int64_t count = 1;
+  for (int64_t size : shape) count *= size;
+  for (int64_t i = 0; i < count; ++i)
+    if (values[i] < 0 || values[i] >= classes)
+      fail("must hold labels in 0.." + std::to_string(classes - 1) + "; got " +
+           std::to_string(values[i]) + " at index " + std::to_string(i));
+  return values;
+}
+
 void TensorView::fail(const std::string& what) const {
   throw py::value_error(name_ + (" " + what));
 }

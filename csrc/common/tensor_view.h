@@ -62,6 +62,8 @@ class TensorView {
     check(shape, TypeOf<T>::value, dlpack::kCpu);
     return static_cast<const T*>(dense());
   }
+  // Class labels: int64, in 0 ... classes - 1.
+  const int64_t* labels(const std::vector<int64_t>& shape, int64_t classes);
   // The data of an output: likewise, and it must already be dense.
   template <class T>
   T* output(const std::vector<int64_t>& shape, dlpack::DeviceType device = dlpack::kCpu) {

@@ -2,21 +2,13 @@
 // Bindings of path_losses: checks, then the kernel of the CPU target in use.
 #include "path_losses/path_losses.h"
 
-#include <type_traits>
-
 #include "common/bindings.h"
 #include "common/tensor_view.h"
 
 namespace lmc::path_losses {
 namespace {
 
-template <class T>
-const Kernels<T>& kernels() {
-  if constexpr (std::is_same_v<T, float>)
-    return LMC_SELECT_TABLE(kernels_float32);
-  else
-    return LMC_SELECT_TABLE(kernels_float64);
-}
+LMC_DEFINE_KERNELS()
 
 // The arrays of one of the two networks, checked against the sizes.
 struct NetworkViews {
@@ -47,13 +39,6 @@ void check_alphas(const TensorView& view, const double* alphas, int64_t A) {
     if (!(alphas[k] >= (k == 0 ? 0.0 : alphas[k - 1]) && alphas[k] <= 1.0))
       view.fail("must lie in [0, 1] in ascending order; got " + std::to_string(alphas[k]) +
                 " at index " + std::to_string(k));
-}
-
-void check_labels(const TensorView& view, const int64_t* labels, int64_t n, int64_t c) {
-  for (int64_t i = 0; i < n; ++i)
-    if (labels[i] < 0 || labels[i] >= c)
-      view.fail("must hold labels in 0.." + std::to_string(c - 1) + "; got " +
-                std::to_string(labels[i]) + " at index " + std::to_string(i));
 }
 
 // y is (n, c) of the networks' type for squared loss; for cross entropy, where accuracies are
@@ -92,8 +77,7 @@ void path_losses(py::handle w1_a, py::handle b1_a, py::handle w2_a, py::handle b
     p.losses = losses.output<double>({p.P, p.A});
     p.accuracies = optional_output<double>(accuracies_, "accuracies", {p.P, p.A}, others);
     if (p.accuracies) {
-      p.labels = y.input<int64_t>({p.n});
-      check_labels(y, p.labels, p.n, p.c);
+      p.labels = y.labels({p.n}, p.c);
     } else {
       p.y = y.input<T>({p.n, p.c});
     }

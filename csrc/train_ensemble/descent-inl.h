@@ -20,24 +20,24 @@ struct StepOutcome {
 };
 
 // next = w - lr g. The norm is summed in float64 in eight lanes, whatever the vectors of the
-// target.
-template <class T>
+// target. Out: the type in which weights are returned, and must be finite.
+template <class Out, class T>
 LMC_INLINE StepOutcome take_step(int64_t size, const T* __restrict w, const T* __restrict g, T lr,
                                  T* __restrict next) {
   double lanes[8] = {};
-  T not_finite[8] = {};  // finite - finite is 0, anything else NaN
+  Out not_finite[8] = {};  // finite - finite is 0, anything else NaN
   int64_t e = 0;
   for (; e + 8 <= size; e += 8)
     for (int l = 0; l < 8; ++l) {
       const T gradient = g[e + l], value = w[e + l] - lr * gradient;
       next[e + l] = value;
-      not_finite[l] += value - value;
+      not_finite[l] += static_cast<Out>(value) - static_cast<Out>(value);
       lanes[l] += static_cast<double>(gradient) * static_cast<double>(gradient);
     }
   for (; e < size; ++e) {
     const T gradient = g[e], value = w[e] - lr * gradient;
     next[e] = value;
-    not_finite[0] += value - value;
+    not_finite[0] += static_cast<Out>(value) - static_cast<Out>(value);
     lanes[0] += static_cast<double>(gradient) * static_cast<double>(gradient);
   }
   StepOutcome outcome{true, 0};
@@ -90,7 +90,7 @@ LMC_INLINE void descend(const train_ensemble::Problem<T>& p, int64_t s, Objectiv
     if (watch.stopped()) return;
     diverged = !(loss <= limit) || !(loss < __builtin_inf());
     if (diverged) break;
-    const StepOutcome step = take_step<W>(objective.trained(), w, g, static_cast<W>(p.lr[s]), next);
+    const StepOutcome step = take_step<T>(objective.trained(), w, g, static_cast<W>(p.lr[s]), next);
     if (p.method != train_ensemble::Method::sgd && __builtin_sqrt(step.squared_norm) <= p.tol)
       break;
     diverged = !step.finite;

@@ -2,21 +2,13 @@
 // Bindings of train_ensemble: checks, then the kernels of the CPU target in use.
 #include "train_ensemble/train_ensemble.h"
 
-#include <type_traits>
-
 #include "common/bindings.h"
 #include "common/tensor_view.h"
 
 namespace lmc::train_ensemble {
 namespace {
 
-template <class T>
-const Kernels<T>& kernels() {
-  if constexpr (std::is_same_v<T, float>)
-    return LMC_SELECT_TABLE(kernels_float32);
-  else
-    return LMC_SELECT_TABLE(kernels_float64);
-}
+LMC_DEFINE_KERNELS()
 
 Method method_named(const std::string& name) {
   if (name == "population_gd") return Method::population_gd;
@@ -79,11 +71,7 @@ void read_samples(py::handle x_, py::handle y_, Problem<T>& p,
     return;
   }
   z.y_shared = y.ndim() == 1;
-  p.labels = y.input<int64_t>(shape(z.y_shared, z.S, {z.n}));
-  for (int64_t i = 0; i < (z.y_shared ? 1 : z.S) * z.n; ++i)
-    if (p.labels[i] < 0 || p.labels[i] >= z.c)
-      y.fail("must hold labels in 0.." + std::to_string(z.c - 1) + "; got " +
-             std::to_string(p.labels[i]));
+  p.labels = y.labels(shape(z.y_shared, z.S, {z.n}), z.c);
 }
 
 template <class T>

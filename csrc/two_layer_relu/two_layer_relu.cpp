@@ -2,21 +2,13 @@
 // Bindings of two_layer_relu: checks, then the kernels of the CPU target in use.
 #include "two_layer_relu/two_layer_relu.h"
 
-#include <type_traits>
-
 #include "common/bindings.h"
 #include "common/tensor_view.h"
 
 namespace lmc::two_layer_relu {
 namespace {
 
-template <class T>
-const Kernels<T>& kernels() {
-  if constexpr (std::is_same_v<T, float>)
-    return LMC_SELECT_TABLE(kernels_float32);
-  else
-    return LMC_SELECT_TABLE(kernels_float64);
-}
+LMC_DEFINE_KERNELS()
 
 // Sizes from the arrays that fix them; every other array is then checked against these.
 Sizes read_sizes(const TensorView& x, const TensorView& w1, const TensorView& w2) {

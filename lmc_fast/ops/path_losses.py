@@ -29,8 +29,9 @@ def path_losses(
 
     Pre-activations are linear in alpha, so each neuron of each sample changes between active and
     inactive at most once along the segment, and between such crossings an output is a quadratic in
-    alpha. The whole curve therefore costs two matrix products, whatever A is, plus a few
-    operations per crossing; nothing of size (n, m) is stored.
+    alpha. The whole curve therefore costs two matrix products, whatever A is, a few
+    operations per crossing, and n A c for the losses themselves (which dominate for networks
+    narrower than about 10 A); nothing of size (n, m) is stored.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def _cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
     losses, accuracies = _fake(*arguments)
     *arrays, loss = arguments
     scored = accuracies if loss == "cross_entropy" else None
-    taken: list[Any] = [None if t is None else t.detach() for t in arrays]
+    taken: list[Any] = [None if t is None else t.detach().contiguous() for t in arrays]
     taken += [losses, scored, torch.get_num_threads()]
     _native.path_losses(*taken)
     return losses, accuracies
@@ -154,6 +155,7 @@ def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
     a, b, x, y = Weights(*arrays[:4]), Weights(*arrays[4:8]), arrays[8], arrays[9]
     gradients = [torch.zeros_like(t) for t in _backward_fake(dlosses, *arguments)]
     in_network = [wanted[part] or wanted[part + 4] for part in range(4)]
+    places = [(part, end) for part in range(4) for end in (0, 1) if wanted[part + 4 * end]]
     for k, alpha in enumerate(alphas.tolist()):
         if not bool(dlosses[:, k].any()):
             continue
@@ -163,14 +165,18 @@ def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
         if wanted[9]:
             gradients[9] -= df.sum(0)
         dx, *parts = torch.ops.lmc_fast.two_layer_relu_backward(
-            df, x, *point[:3], signs, [wanted[8], *in_network]
+            df,
+            x,
+            *point[:3],
+            signs,
+            # An end of the segment may lack a bias that the other end has.
+            [wanted[8], *(w and t is not None for w, t in zip(in_network, point, strict=True))],
         )
         if wanted[8]:
             gradients[8] += dx
-        for part, gradient in enumerate(parts):
-            for place, share in ((part, 1.0 - alpha), (part + 4, alpha)):
-                if wanted[place]:
-                    gradients[place] += share * gradient
+        for part, end in places:
+            if point[part] is not None:
+                gradients[part + 4 * end] += (alpha if end else 1.0 - alpha) * parts[part]
     return gradients
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ..ensemble import EnsembleResult, ensemble_problem, trace_steps
+from ..ensemble import EnsembleResult, check_integer, ensemble_problem, trace_steps
 from ..reference.population_loss import input_scale
 from ._library import define, fake, register
 
@@ -105,8 +105,7 @@ def train_ensemble(
     >>> bool((result.loss < 0.1).all())
     True
     """
-    if threads is not None and (isinstance(threads, bool) or threads < 1):
-        raise ValueError(f"threads must be at least 1, or None for the default; got {threads!r}")
+    threads = torch.get_num_threads() if threads is None else check_integer(threads, "threads", 1)
     problem = ensemble_problem(
         w1,
         w2,
@@ -145,7 +144,7 @@ def train_ensemble(
         problem.record_every,
         problem.inputs,
         problem.radius,
-        torch.get_num_threads() if threads is None else threads,
+        threads,
     )
     trained_w1, trained_w2, final_loss, trace, steps_taken, diverged = arrays
     return EnsembleResult(

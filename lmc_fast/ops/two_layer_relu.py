@@ -47,7 +47,11 @@ def two_layer_relu(
     Notes
     -----
     On devices other than the CPU the plain torch reference runs, with one warning.
-    NaN and infinity propagate as in torch.
+    NaN and infinity propagate to the outputs as in torch; a gradient is that of the active neurons
+    alone, where torch multiplies the others' values by zero (and gives NaN for infinite ones).
+    The gradient of w2 for c = 1 is computed from that of w1 and b1, without the activations: where
+    x is far from centred and the products cancel in z, its float32 error is that of the terms
+    w1[j, k] x[i, k], which may be larger than the rounding of z.
 
     Examples
     --------
@@ -64,6 +68,9 @@ def two_layer_relu(
 
 
 def _check(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None) -> None:
+    for name, t in (("x", x), ("w1", w1), ("b1", b1), ("w2", w2), ("b2", b2)):
+        if not isinstance(t, Tensor) and (t is not None or name not in ("b1", "b2")):
+            raise TypeError(f"{name} must be a tensor; got {type(t).__name__}")
     stacked = w1.ndim == 3
     if w1.ndim not in (2, 3):
         raise ValueError(f"w1 must be (m, d) or (S, m, d); got {tuple(w1.shape)}")
@@ -87,6 +94,8 @@ def _check(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | No
     check_same_kind(("w1", w1), ("x", x), ("b1", b1), ("w2", w2), ("b2", b2))
 
 
+GROUP_FLOATS = 2**24
+
 define(
     "two_layer_relu(Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, bool keep_signs)"
     " -> (Tensor, Tensor)"
@@ -98,10 +107,10 @@ define(
 
 
 def _stack(t: Tensor | None, ndim: int) -> Tensor | None:
-    """``t`` detached and with its leading S, which a single network lacks."""
+    """``t`` dense, detached and with its leading S, which a single network lacks."""
     if t is None:
         return None
-    t = t.detach()
+    t = t.detach().contiguous()
     return t if t.ndim == ndim else t[None]
 
 
@@ -141,7 +150,7 @@ def _forward_cpu(
 ) -> tuple[Tensor, Tensor]:
     f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
     _native.two_layer_relu_forward(
-        x.detach(),
+        x.detach().contiguous(),
         _stack(w1, 3),
         _stack(b1, 2),
         _stack(w2, 3),
@@ -163,34 +172,43 @@ def _backward_cpu(
     signs: Tensor,
     wanted: list[bool],
 ) -> tuple[Tensor, ...]:
-    gradients = list(_backward_fake(df, x, w1, b1, w2, signs, wanted))
-    S = signs.shape[0]
-    outputs = [
+    gradients = _backward_fake(df, x, w1, b1, w2, signs, wanted)
+    x = x.detach().contiguous()
+    S, (n, d), stacked = signs.shape[0], x.shape[-2:], w1.ndim == 3
+    stacks = [_stack(t, ndim) for t, ndim in ((df, 3), (w1, 3), (b1, 2), (w2, 3))]
+    dx, dw1, db1, dw2, db2 = (
         None if not want else g if ndim == g.ndim else g[None]
         for g, want, ndim in zip(gradients, wanted, (3, 3, 2, 3, 2), strict=True)
-    ]
-    shared = x.ndim == 2 and w1.ndim == 3
-    if shared and wanted[0]:
-        outputs[0] = w1.new_empty((S, *x.shape))
-    dx, dw1, db1, dw2, db2 = outputs
-    _native.two_layer_relu_backward(
-        _stack(df, 3),
-        x.detach(),
-        _stack(w1, 3),
-        _stack(b1, 2),
-        _stack(w2, 3),
-        signs,
-        dx,
-        dw1,
-        db1,
-        dw2,
-        db2,
-        torch.get_num_threads(),
     )
-    if shared and wanted[0]:
-        assert dx is not None
-        gradients[0] = dx.sum(0)
-    return tuple(gradients)
+    shared_dx = gradients[0].zero_() if wanted[0] and stacked and x.ndim == 2 else None
+    # The kernel packs x for every student of a call; a group's copies stay below GROUP_FLOATS.
+    size = max(1, GROUP_FLOATS // max(1, n * (d + 1)))
+    for first in range(0, S, size):
+        group = slice(first, first + size)
+        df_, w1_, b1_, w2_, dw1_, db1_, dw2_, db2_ = (
+            None if t is None else t[group] for t in (*stacks, dw1, db1, dw2, db2)
+        )
+        if shared_dx is None:
+            dx_ = None if dx is None else dx[group]
+        else:
+            dx_ = shared_dx.new_empty((min(size, S - first), n, d))
+        _native.two_layer_relu_backward(
+            df_,
+            x if x.ndim == 2 else x[group],
+            w1_,
+            b1_,
+            w2_,
+            signs[group],
+            dx_,
+            dw1_,
+            db1_,
+            dw2_,
+            db2_,
+            torch.get_num_threads(),
+        )
+        if shared_dx is not None and dx_ is not None:
+            shared_dx += dx_.sum(0)
+    return gradients
 
 
 @register("two_layer_relu", "CompositeExplicitAutograd")
@@ -271,7 +289,11 @@ def _double_backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
             if want
         )
         differentiable = [t for t in leaves if t is not None and t.requires_grad]
-        found = iter(torch.autograd.grad(total, differentiable, allow_unused=True))
+        found = iter(
+            torch.autograd.grad(total, differentiable, allow_unused=True)
+            if isinstance(total, Tensor) and total.requires_grad
+            else [None] * len(differentiable)  # such as d dx/d x, which is zero
+        )
     return (
         *(next(found) if t is not None and t.requires_grad else None for t in leaves),
         None,

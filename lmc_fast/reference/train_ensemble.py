@@ -95,7 +95,7 @@ class _Run:
             if problem.method != "sgd" and float(squared.sqrt()) <= problem.tol:
                 return
             w1, w2 = self.w1 - self.lr * grad1, self.w2 - self.lr * grad2
-            if not bool(torch.isfinite(w1).all() and torch.isfinite(w2).all()):
+            if not all(bool(torch.isfinite(w.to(problem.w1.dtype)).all()) for w in (w1, w2)):
                 self.diverged = True
                 return
             self.w1, self.w2, self.step = w1, w2, self.step + 1

@@ -15,7 +15,7 @@ from lmc_fast.reference import path_losses as reference
 
 
 def sample_arguments(
-    c: int, loss: str, bias: bool, P: int = 2
+    c: int, loss: str, bias: bool | tuple[bool, bool], P: int = 2
 ) -> tuple[list[Tensor | None], Tensor, Tensor]:
     """Eight arrays of the two networks, x and y."""
     generator = torch.Generator().manual_seed(3)
@@ -25,18 +25,19 @@ def sample_arguments(
 
     n, m, d = 6, 19, 3
     arrays: list[Tensor | None] = []
-    for _ in range(2):
+    for end in (0, 1):
+        biased = bias if isinstance(bias, bool) else bias[end]
         arrays += [
             normal(P, m, d),
-            normal(P, m) if bias else None,
+            normal(P, m) if biased else None,
             normal(P, c, m),
-            normal(P, c) if bias else None,
+            normal(P, c) if biased else None,
         ]
     y = normal(n, c) if loss == "mse" else torch.randint(c, (n,), generator=generator)
     return arrays, normal(n, d), y
 
 
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bias", [True, False, (False, True), (True, False)])
 @pytest.mark.parametrize(("c", "loss"), [(1, "mse"), (3, "mse"), (3, "cross_entropy")])
 def test_gradcheck_and_opcheck(c: int, loss: str, bias: bool) -> None:
     arrays, x, y = sample_arguments(c, loss, bias)

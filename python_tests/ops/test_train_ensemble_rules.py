@@ -196,3 +196,13 @@ def test_default_seeds_count_from_zero() -> None:
     arguments.pop("seeds")
     counted = train_ensemble(**arguments, seeds=[0, 1, 2, 3, 4])
     assert same_result(train_ensemble(**arguments), counted)
+
+
+def test_weights_that_float32_cannot_hold_are_divergence() -> None:
+    # population_gd computes in float64, in which the step is finite.
+    start = torch.full((1, 3, 2), 0.5)
+    arguments = {"lr": 1e60, "steps": 3, "teacher": torch.eye(2, dtype=torch.float64)}
+    result = train_ensemble(start, **arguments)
+    assert result.diverged.tolist() == reference(start, **arguments).diverged.tolist()
+    assert result.diverged.tolist() == [True]
+    assert torch.equal(result.w1, start)

@@ -2,12 +2,16 @@
 """two_layer_relu against the float64 reference, over the sizes and values that break kernels."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
+from compare import assert_close
 from torch import Tensor
 
 import lmc_fast
+from lmc_fast.ops import _library
+from lmc_fast.ops import two_layer_relu as op
 from lmc_fast.reference import two_layer_relu as reference
 
 Arguments = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
@@ -281,11 +285,84 @@ def test_bad_arguments(change: dict[str, Tensor], kind: type[Exception], message
         lmc_fast.two_layer_relu(**{**GOOD, **change})
 
 
-def test_other_devices_run_the_reference_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmc_fast.ops import _library
-
-    monkeypatch.setattr(_library, "_warned", set())
-    arguments = [t.to("meta") for t in GOOD.values()]
-    f = lmc_fast.two_layer_relu(*arguments)
+def test_meta_tensors_give_shapes() -> None:
+    f = lmc_fast.two_layer_relu(*(t.to("meta") for t in GOOD.values()))
     assert f.shape == (3, 2)
     assert f.device.type == "meta"
+
+
+@pytest.mark.parametrize("S", [None, 2])
+def test_the_path_of_other_devices_agrees_and_warns_once(
+    monkeypatch: pytest.MonkeyPatch, S: int | None
+) -> None:
+    monkeypatch.setattr(_library, "_warned", set())
+    arguments = sample_inputs(7, 67, 3, 2, S=S)
+    f, signs = torch.ops.lmc_fast.two_layer_relu(*arguments, True)
+    with pytest.warns(UserWarning, match="has no two_layer_relu kernel for cpu"):
+        reference_f, reference_signs = op._forward_reference(*arguments, True)
+    reference_f, _ = op._forward_reference(*arguments, True)  # a second warning is an error
+    assert_close(f, reference_f, 1e-13)
+    assert torch.equal(signs, reference_signs)
+    wanted = [True, True, False, True, True]
+    backward = (torch.ones_like(f), *arguments[:4], signs, wanted)
+    ours = torch.ops.lmc_fast.two_layer_relu_backward(*backward)
+    for got, want in zip(ours, op._backward_reference(*backward), strict=True):
+        assert_close(got, want, 1e-12)
+
+
+@pytest.mark.parametrize("frozen", [("x",), ("w1", "b1", "w2", "b2"), ("w1", "w2")])
+def test_second_derivatives_of_a_part(frozen: tuple[str, ...]) -> None:
+    arguments = sample_inputs(5, 9, 3, 2)
+    names = ("x", "w1", "b1", "w2", "b2")
+
+    def penalty(function: Callable[..., Tensor]) -> list[Tensor | None]:
+        leaves = [
+            t.detach().requires_grad_(name not in frozen)
+            for name, t in zip(names, arguments, strict=True)
+        ]
+        wanted = [t for t in leaves if t.requires_grad]
+        first = torch.autograd.grad(function(*leaves).square().sum(), wanted, create_graph=True)
+        total = sum((g.square().sum() for g in first), torch.zeros((), dtype=torch.float64))
+        return torch.autograd.grad(total, wanted, allow_unused=True)
+
+    for ours, theirs in zip(
+        penalty(lmc_fast.two_layer_relu), penalty(reference.two_layer_relu), strict=True
+    ):
+        assert theirs is not None
+        assert_close(torch.zeros_like(theirs) if ours is None else ours, theirs, 1e-8)
+
+
+def test_the_gradient_of_a_linear_function_of_x_has_no_gradient_to_x() -> None:
+    x, *weights = sample_inputs(5, 9, 3, 1)
+    x.requires_grad_()
+    (dx,) = torch.autograd.grad(lmc_fast.two_layer_relu(x, *weights).sum(), x, create_graph=True)
+    dx.square().sum().backward()
+    assert x.grad is None or not x.grad.any()
+
+
+def test_shared_x_of_many_students_is_taken_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaves = [t.requires_grad_() for t in sample_inputs(6, 9, 3, 1, S=5)]
+    whole = torch.autograd.grad(lmc_fast.two_layer_relu(*leaves).square().sum(), leaves)
+    monkeypatch.setattr(op, "GROUP_FLOATS", 2 * 6 * 4)
+    grouped = torch.autograd.grad(lmc_fast.two_layer_relu(*leaves).square().sum(), leaves)
+    assert_close(grouped[0], whole[0], 1e-13)
+    for got, want in zip(grouped[1:], whole[1:], strict=True):
+        assert torch.equal(got, want)
+
+
+def test_dw2_of_inputs_far_from_the_origin_is_within_its_bound() -> None:
+    # One output: dw2 = <[w1, b1], [dw1, db1]> / w2, whose terms cancel when b1 centres the inputs.
+    # Each sum of n terms in float32 has an error of at most eps (runs of 64, then n / 64 of them,
+    # then chunks: under 64 + 8 + n / 504 additions) times the sum of the terms' sizes.
+    n, m, d = 4096, 64, 2
+    x, w1, _, w2, _ = sample_inputs(n, m, d, 1, dtype=torch.float32)
+    x = x + 100.0
+    b1 = -100.0 * w1.sum(1)
+    df = torch.ones(n, 1)
+    exact = gradients(reference.two_layer_relu, (x, w1, b1, w2, None), torch.float64)
+    ours = gradients(lmc_fast.two_layer_relu, (x, w1, b1, w2, None), torch.float32)
+    sizes = (w1.abs().double() @ x.abs().double().T + b1.abs().double()[:, None]) @ df.double()
+    bound = (64 + 8 + n / 504) * torch.finfo(torch.float32).eps * sizes[:, 0]
+    error = (ours[4][0].double() - exact[4][0]).abs()
+    assert bool((error < bound).all())
+    assert float(error.norm() / exact[4].norm()) < 1e-4
