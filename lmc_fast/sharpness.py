@@ -4,11 +4,13 @@
 Gradient descent with step lr is stable around a minimum while lr < 2 / sharpness.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from .ops.population_loss import population_loss
-from .weights import as_weights
+from .reference.population_loss import input_scale
+from .weights import as_teacher, as_weights
 
 # Balances the h^2 of a central difference against eps / h.
 _STEP = 6e-6
@@ -29,10 +31,10 @@ def sharpness(
 ) -> Tensor:
     """Largest eigenvalue of the Hessian of the population loss in w1, for S students.
 
-    Power iteration for all students together, improved to the largest Ritz value over all its
-    iterates (Lanczos with full reorthogonalisation), so that a negative eigenvalue of larger
-    size does not mislead it. A Hessian-vector product is a central difference of the closed-form
-    gradient.
+    Power iteration, improved to the largest Ritz value over all its iterates (Lanczos with full
+    reorthogonalisation), so that a negative eigenvalue of larger size does not mislead it. A
+    Hessian-vector product is a central difference of the closed-form gradient. A student's value
+    does not depend on the other students, to the last bit.
 
     Parameters
     ----------
@@ -59,57 +61,64 @@ def sharpness(
         raise ValueError(f"iterations must be at least 1; got {iterations}")
     weights = as_weights(w1 if w2 is None else (w1, w2), "student")
     w1, w2 = weights.w1.detach().double(), weights.w2.detach().double()
-    students, m, d, _ = weights.sizes
-    norms: Tensor = torch.linalg.vector_norm(w1, dim=2, keepdim=True)
-    alive = norms > 0
-    smallest = torch.where(alive, norms, torch.inf).amin(1, keepdim=True)
-    longest = torch.minimum(_STEP * norms.amax(1, keepdim=True), _STEP_PER_NEURON * smallest)
-    step: Tensor = torch.where(alive.any(1, keepdim=True), longest, 1.0)
-
-    def gradient(at: Tensor) -> Tensor:
-        at = at.requires_grad_()
-        loss = population_loss(at, w2, teacher, inputs, radius)
-        result: Tensor = torch.autograd.grad(loss.sum(), at)[0]
-        return result
-
-    def hessian_times(q: Tensor) -> Tensor:
-        move = step * q.reshape(students, m, d)
-        change = gradient(w1 + move) - gradient(w1 - move)
-        return (alive * change / (2 * step)).reshape(students, -1)
-
+    _, m, d, c = weights.sizes
+    v1, v2 = (t.to(w1.device) for t in as_teacher(teacher, d, c))
+    scale = input_scale(inputs, radius, d)
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(m, d, generator=generator, dtype=torch.float64).to(w1.device)
-    q = (alive * start).reshape(students, -1)
-    q = q / torch.linalg.vector_norm(q, dim=1, keepdim=True).clamp_min(1e-300)
-    basis: list[Tensor] = []
+
+    def largest(neurons: Tensor, outputs: Tensor) -> Tensor:
+        outputs = outputs.expand(2, c, m)
+
+        def gradients(pair: Tensor) -> Tensor:
+            # The op itself: what was checked above is not checked again in every iteration.
+            args = (pair, outputs, v1, v2, scale, [True, False])
+            return torch.ops.lmc_fast.population_loss(*args)[1]  # type: ignore[no-any-return]
+
+        return _largest_eigenvalue(neurons, gradients, start, iterations, tol)
+
+    # One by one: sums over a batch, and when it stops, would depend on who else is in it.
+    return torch.stack([largest(*student) for student in zip(w1, w2, strict=True)])
+
+
+def _largest_eigenvalue(
+    w1: Tensor, gradients: Callable[[Tensor], Tensor], start: Tensor, iterations: int, tol: float
+) -> Tensor:
+    """Of the Hessian at w1 (m, d), where ``gradients`` maps (2, m, d) to (2, m, d)."""
+    norms: Tensor = torch.linalg.vector_norm(w1, dim=1, keepdim=True)
+    alive = norms > 0
+    if not bool(alive.any()):
+        return w1.new_zeros(())
+    step = min(_STEP * float(norms.max()), _STEP_PER_NEURON * float(norms[alive].min()))
+    q = (alive * start).flatten()
+    q = q / torch.linalg.vector_norm(q)
+    basis = q[None]
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     while True:
-        basis.append(q)
-        product = hessian_times(q)
-        along = (q * product).sum(1)
-        # Where the space is exhausted q is zero; the first Rayleigh quotient, which the largest
-        # eigenvalue is never below, then fills the place without effect.
-        diagonal.append(torch.where(q.any(1), along, diagonal[0]) if diagonal else along)
-        previous = torch.stack(basis, dim=1)
+        move = step * q.view_as(w1)
+        above, below = gradients(torch.stack([w1 + move, w1 - move]))
+        product = (alive * (above - below) / (2 * step)).flatten()
+        diagonal.append(q @ product)
         for _ in range(2):  # twice is enough for orthogonality to rounding
-            product = product - ((previous @ product[:, :, None]).mT @ previous)[:, 0]
-        size = torch.linalg.vector_norm(product, dim=1)
+            product = product - (basis @ product) @ basis
+        size = torch.linalg.vector_norm(product)
         value, weight = _largest_ritz(diagonal, beside)
         residual = size * weight
-        if len(basis) == min(iterations, m * d) or bool((residual <= tol * value.abs()).all()):
+        # A size below the noise of the differences leaves no new direction.
+        exhausted = len(diagonal) == min(iterations, w1.numel()) or size <= 1e-9 * value.abs()
+        if exhausted or residual <= tol * value.abs():
             return value
-        # Below the noise of the differences there is no new direction left.
-        fresh = size > 1e-9 * value.abs()
-        q = torch.where(fresh[:, None], product / size.clamp_min(1e-300)[:, None], 0.0)
-        beside.append(torch.where(fresh, size, 0.0))
+        q = product / size
+        basis = torch.cat([basis, q[None]])
+        beside.append(size)
 
 
 def _largest_ritz(diagonal: list[Tensor], beside: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Largest eigenvalue of each tridiagonal matrix, and |last entry| of its eigenvector: (S,)."""
-    matrix = torch.diag_embed(torch.stack(diagonal, dim=1))
+    """Largest eigenvalue of a tridiagonal matrix, and |last entry| of its eigenvector."""
+    matrix = torch.diag(torch.stack(diagonal))
     if beside:
-        off = torch.stack(beside, dim=1)
-        matrix = matrix + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
+        off = torch.stack(beside)
+        matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
     values, vectors = torch.linalg.eigh(matrix)
-    return values[:, -1], vectors[:, -1, -1].abs()
+    return values[-1], vectors[-1, -1].abs()

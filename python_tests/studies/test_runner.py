@@ -21,7 +21,7 @@ import torch
 from lmc_fast.studies import runner
 from lmc_fast.studies.cells import Chunk, measurement_columns
 from lmc_fast.studies.checkpoints import load_checkpoint
-from lmc_fast.studies.config import WidthConfig
+from lmc_fast.studies.config import LearningRateConfig, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.provenance import PROVENANCE
 from lmc_fast.studies.runner import InlineExecutor, Interrupted, drain, run_study
@@ -104,6 +104,17 @@ def test_results_do_not_depend_on_the_chunks(
 ) -> None:
     run_study(tiny, tmp_path, chunk_pairs=chunk_pairs)
     assert measurements(tmp_path) == whole
+
+
+def test_learning_rate_results_do_not_depend_on_the_chunks(
+    tmp_path: Path, tiny_rates: LearningRateConfig
+) -> None:
+    for size in (1, 4):
+        run_study(tiny_rates, tmp_path / str(size), chunk_pairs=size)
+    alone, together = measurements(tmp_path / "1"), measurements(tmp_path / "4")
+    assert len(alone) == 8
+    assert all(row["sharpness_a"] for row in alone)
+    assert alone == together
 
 
 @pytest.mark.parametrize("method", ["thread", "process"])
