@@ -130,7 +130,7 @@ class StudyConfig(_Settings):
 
     def digest(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of :meth:`canonical`."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+        return text_digest(self.canonical())
 
 
 class WidthConfig(StudyConfig):
@@ -189,6 +189,11 @@ class LearningRateConfig(StudyConfig):
     def first_lr(self) -> float:
         """The calm step size from which the threshold is searched."""
         return self.pilot_lr / self.width if self.lr_per_width else self.pilot_lr
+
+
+def text_digest(text: str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 CONFIG_TYPES: dict[str, type[WidthConfig] | type[LearningRateConfig]] = {

@@ -212,8 +212,7 @@ def _groups(
         progress.searching(f"looking for the divergence threshold, trying lr = {lr:.5g}")
         work = learning_rate.ProbeTask(config, lr, threads, data_dir)
         found = executor.submit(learning_rate.run_probe, work).result()
-        store.add_probe(found)
-        return found
+        return store.add_probe(found)
 
     return learning_rate.settings(
         config, learning_rate.find_threshold(config, store.probes(), probe)

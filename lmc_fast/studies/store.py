@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checkpoints import remove_stale
-from .config import StudyConfig
+from .config import StudyConfig, text_digest
 from .errors import StoreError
 from .presets import difference
 
@@ -89,8 +89,11 @@ class Store:
         with self._reported():
             meta = dict(connection.execute("SELECT key, value FROM meta"))
             self.columns = _column_names(connection)
-        self.config_text: str = meta["config"]
-        self.config_hash: str = meta["config_hash"]
+        text, digest = meta.get("config"), meta.get("config_hash")
+        if not isinstance(text, str) or text_digest(text) != digest:
+            raise StoreError(_damaged(folder, "its configuration is not what was written"))
+        self.config_text: str = text
+        self.config_hash: str = digest
 
     def __enter__(self) -> Store:
         return self
@@ -172,10 +175,16 @@ class Store:
             query = "SELECT lr, students, diverged, sharpness, seconds FROM probes ORDER BY lr"
             return [Probe(*row) for row in self._connection.execute(query)]
 
-    def add_probe(self, probe: Probe) -> None:
-        """Write one tried step size."""
+    def add_probe(self, probe: Probe) -> Probe:
+        """Write one tried step size; returns what the store now says of it.
+
+        That is another process's probe if it came first: all go on with the same one, for
+        machines differ in the last bits of a sharpness, which places the grid.
+        """
+        query = "SELECT lr, students, diverged, sharpness, seconds FROM probes WHERE lr = ?"
         with self._reported(), self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)", probe)
+            return Probe(*connection.execute(query, (probe.lr,)).fetchone())
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -208,11 +217,18 @@ def create(folder: Path, config: StudyConfig, columns: Mapping[str, str]) -> Sto
         full disk, or its database is damaged or another program's.
     """
     with reported(folder):
-        (folder / WEIGHTS).mkdir(parents=True, exist_ok=True)
-        remove_stale(folder / WEIGHTS)
-        connection = _connect(folder / DATABASE)
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            folder / DATABASE, timeout=BUSY_SECONDS, isolation_level=None
+        )
         try:
-            _make_tables(folder, connection, config, columns)
+            # Another program's database is refused before anything is changed.
+            if _has_tables(connection):
+                _check_ours(folder, connection)
+            _use_log(connection)
+            (folder / WEIGHTS).mkdir(exist_ok=True)
+            remove_stale(folder / WEIGHTS)
+            _make_tables(connection, config, columns)
             store = Store(folder, connection)
         except BaseException:
             connection.close()
@@ -241,7 +257,8 @@ def open_existing(folder: Path) -> Store:
     Raises
     ------
     StoreError
-        There is no store, or it is damaged or another program's.
+        There is no store, it is empty, damaged or another program's, or some of its rows cannot be
+        read where it is.
     """
     path = folder / DATABASE
     if not path.is_file():
@@ -252,6 +269,8 @@ def open_existing(folder: Path) -> Store:
     with reported(folder):
         connection = _connect_existing(path)
         try:
+            if not _has_tables(connection):
+                raise StoreError(f"{path} is empty: give the folder of a study that has begun")
             _check_ours(folder, connection)
             return Store(folder, connection)
         except BaseException:
@@ -259,8 +278,7 @@ def open_existing(folder: Path) -> Store:
             raise
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+def _use_log(connection: sqlite3.Connection) -> None:
     # Two processes that open a fresh file at once may meet while one switches it to the log;
     # SQLite then answers "locked" without waiting, so wait here.
     deadline = time.monotonic() + BUSY_SECONDS
@@ -270,12 +288,10 @@ def _connect(path: Path) -> sqlite3.Connection:
             break
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
-                connection.close()
                 raise
             time.sleep(0.02)
     # NORMAL syncs at checkpoints: a killed process loses nothing, a power cut the last rows.
     connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
 
 
 def _connect_existing(path: Path) -> sqlite3.Connection:
@@ -285,24 +301,30 @@ def _connect_existing(path: Path) -> sqlite3.Connection:
         f"{uri}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
     try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+        _has_tables(connection)
+    except sqlite3.OperationalError as error:
         # A log needs a shared-memory file beside it; in a read-only folder there can be none.
         connection.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.is_file() and log.stat().st_size > 0:
+            raise StoreError(
+                f"{path} cannot be read here ({error}), for rows are still in {log.name}: "
+                "copy the folder to a writable place to read it"
+            ) from error
         connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
     return connection
 
 
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
 def _make_tables(
-    folder: Path,
-    connection: sqlite3.Connection,
-    config: StudyConfig,
-    columns: Mapping[str, str],
+    connection: sqlite3.Connection, config: StudyConfig, columns: Mapping[str, str]
 ) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0:
+    if _has_tables(connection):
         connection.execute("ROLLBACK")
-        _check_ours(folder, connection)
         return
     measured = "".join(f', "{name}" {kind}' for name, kind in columns.items())
     key = ", ".join(f"{name} {kind} NOT NULL" for name, kind in _KEY_TYPES.items())
@@ -372,9 +394,13 @@ def _database_message(folder: Path, error: sqlite3.Error) -> str:
         return f"the disk with {folder} is full; {_RESUME}"
     if "readonly" in text or "unable to open" in text:
         return f"cannot write to {path}: {text}; give a writable --out"
-    if "not a database" in text or "malformed" in text:
-        return (
-            f"{path} is damaged or not a study's database ({text}): move it away to start anew; "
-            f"trained weights stay in {folder / WEIGHTS}"
-        )
+    if any(sign in text for sign in ("not a database", "malformed", "no such table")):
+        return _damaged(folder, text)
     return f"{path}: {text}"
+
+
+def _damaged(folder: Path, reason: str) -> str:
+    return (
+        f"{folder / DATABASE} is damaged or not a study's database ({reason}): move it away to "
+        f"start anew; trained weights stay in {folder / WEIGHTS}"
+    )

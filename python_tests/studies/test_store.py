@@ -87,6 +87,16 @@ def test_probes_come_back_in_order(tmp_path: Path, tiny: WidthConfig) -> None:
         assert store.probes() == probes[::-1]
 
 
+def test_the_first_probe_of_a_step_size_stands_for_every_process(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    first, second = Probe(0.1, 4, 0, 6.5, 2.0), Probe(0.1, 4, 0, 6.5 * (1 + 1e-15), 3.0)
+    with make(tmp_path, tiny) as one, make(tmp_path, tiny) as other:
+        assert one.add_probe(first) == first
+        assert other.add_probe(second) == first
+        assert one.probes() == [first]
+
+
 def test_another_configuration_is_refused_with_the_difference(
     tmp_path: Path, tiny: WidthConfig
 ) -> None:
@@ -117,18 +127,52 @@ def test_foreign_and_damaged_files(tmp_path: Path, tiny: WidthConfig, opener: st
     with sqlite3.connect(path) as foreign:
         foreign.execute("CREATE TABLE songs (title TEXT)")
     foreign.close()
+    content = path.read_bytes()
     with pytest.raises(StoreError, match="is another program's database: give another --out"):
         reopen()
+    assert path.read_bytes() == content
+    assert [*tmp_path.iterdir()] == [path]
     path.write_text("Dear diary, today I overwrote a database with prose. " * 100)
     with pytest.raises(StoreError, match=r"is damaged or not a study's database .*weights stay in"):
         reopen()
     path.unlink()
     make(tmp_path, tiny).close()
-    content = bytearray(path.read_bytes())
-    content[100:3000] = b"\x5a" * 2900
-    path.write_bytes(content)
+    damaged = bytearray(path.read_bytes())
+    damaged[100:3000] = b"\x5a" * 2900
+    path.write_bytes(damaged)
     with pytest.raises(StoreError, match="is damaged or not a study's database"):
         reopen()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM meta WHERE key = 'config'",
+        "UPDATE meta SET value = substr(value, 1, 30) WHERE key = 'config'",
+        "UPDATE meta SET value = CAST(value AS BLOB) WHERE key = 'config'",
+        "DROP TABLE meta",
+    ],
+)
+@pytest.mark.parametrize("opener", ["create", "open_existing"])
+def test_a_damaged_configuration_is_told_with_the_file(
+    tmp_path: Path, tiny: WidthConfig, opener: str, damage: str
+) -> None:
+    make(tmp_path, tiny).close()
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute(damage)
+    connection.close()
+    with pytest.raises(StoreError, match=r"study\.sqlite is damaged .* move it away"):
+        (make(tmp_path, tiny) if opener == "create" else open_existing(tmp_path)).close()
+
+
+def test_an_empty_file_is_said_to_be_empty_and_can_be_filled(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    (tmp_path / DATABASE).touch()
+    with pytest.raises(StoreError, match=r"study\.sqlite is empty: give the folder of a study"):
+        open_existing(tmp_path)
+    make(tmp_path, tiny).close()
+    open_existing(tmp_path).close()
 
 
 def test_a_store_of_a_later_format_is_refused(tmp_path: Path, tiny: WidthConfig) -> None:
@@ -203,6 +247,46 @@ def test_a_readonly_folder_can_be_read_and_not_written(
     assert existing.startswith("cannot write to")
     assert new.startswith("cannot write to")
     assert "Permission denied" in new
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from lmc_fast.studies.presets import config_from_json
+from lmc_fast.studies.store import create
+columns = {"barrier_gap": "REAL", "alive_a": "INTEGER"}
+store = create(Path(sys.argv[1]), config_from_json(sys.argv[2]), columns)
+for seed in range(0, 10, 2):
+    store.add({"width": 3, "lr": 0.1, "seed_a": seed, "seed_b": seed + 1})
+    if sys.argv[3] == "checkpointed" and seed == 4:
+        store._connection.execute("PRAGMA wal_checkpoint")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("log", ["checkpointed", "never checkpointed"])
+def test_rows_in_a_log_that_cannot_be_read_are_not_passed_over(
+    open_folder: Path, tiny: WidthConfig, log: str
+) -> None:
+    """A killed study, copied without its shared memory to where nothing can be written."""
+    folder, config = open_folder / "study", tiny.canonical()
+    subprocess.run([sys.executable, "-c", KILLED, str(folder), config, log], check=False)
+    assert (folder / f"{DATABASE}-wal").stat().st_size > 0
+    (folder / f"{DATABASE}-shm").unlink()
+    folder.chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(folder), config],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    folder.chmod(0o755)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "copy the folder to a writable place to read it" in done.stderr.splitlines()[-1]
+    with open_existing(folder) as store:
+        assert len(store.rows()) == 5
 
 
 def test_readers_of_a_store_leave_no_log_behind(tmp_path: Path, tiny: WidthConfig) -> None:
