@@ -21,6 +21,7 @@ from ..matching import Matching, match
 from ..sparsity import participation_ratio
 from ..weights import Weights
 from .config import LearningRateConfig, StudyConfig, TeacherProblem
+from .provenance import provenance
 from .store import CellKey, Curve, Row
 from .tasks import Task, Trained, make_task
 
@@ -43,7 +44,7 @@ class Chunk:
 
     @property
     def name(self) -> str:
-        """Names the chunk's weights file and its claim; other pairs give another name."""
+        """Names the chunk's claim; other pairs give another name."""
         exact = repr((self.width, self.lr, self.pairs)).encode()
         digest = hashlib.sha256(exact).hexdigest()[:8]
         return f"m{self.width}-lr{self.lr:.6g}-seed{self.pairs[0][0]}-{digest}"
@@ -64,12 +65,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Finished cells of a chunk, and the students' tensors by name, in the order of ``seeds``."""
+    """Finished cells of a chunk, and the students' tensors by name, in the order of ``seeds``.
+
+    ``provenance`` is that of the process which computed it.
+    """
 
     chunk: Chunk
     cells: list[Cell]
     tensors: dict[str, Tensor]
     seconds: float
+    provenance: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Names the weights file: the chunk, and what is in the tensors."""
+        digest = hashlib.sha256()
+        for tensor in self.tensors.values():
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return f"{self.chunk.name}-{digest.hexdigest()[:8]}"
 
 
 def column(quantity: str, matching: str, split: str = "population") -> str:
@@ -142,7 +155,7 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
     empty = dict.fromkeys(measurement_columns(chunk.config))
     cells = [Cell({**empty, **row}, found) for row, found in zip(rows, curves, strict=True)]
     tensors = {"w1": trained.weights.w1, "w2": trained.weights.w2, "seeds": torch.tensor(seeds)}
-    return ChunkResult(chunk, cells, tensors, time.perf_counter() - begun)
+    return ChunkResult(chunk, cells, tensors, time.perf_counter() - begun, provenance())
 
 
 def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:

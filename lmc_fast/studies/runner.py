@@ -20,7 +20,7 @@ from . import learning_rate, width
 from .cells import Chunk, ChunkResult, measurement_columns, run_chunk
 from .checkpoints import SUFFIX, save_tensors
 from .config import LearningRateConfig, TeacherProblem, WidthConfig
-from .provenance import PROVENANCE, provenance
+from .provenance import PROVENANCE
 from .store import WEIGHTS, Probe, Row, Store, create, reported
 from .tasks import make_task
 
@@ -177,10 +177,12 @@ def drain(
     """Results of ``work`` on ``items`` as they finish, ``window`` of them in flight.
 
     Items are asked for only when there is room, so that a generator of items can decide late.
+    An error is raised once the results of what else is running have been given.
     """
     flying: set[Future[Result]] = set()
     queue = iter(items)
     exhausted = False
+    failure: BaseException | None = None
     try:
         while flying or not exhausted:
             while not exhausted and len(flying) < window:
@@ -188,10 +190,21 @@ def drain(
                     flying.add(executor.submit(work, next(queue)))
                 except StopIteration:
                     exhausted = True
-            if flying:
-                done, flying = wait(flying, return_when=FIRST_COMPLETED)
-                for future in done:
+                except Exception as error:
+                    exhausted, failure = True, error
+            if not flying:
+                break
+            done, flying = wait(flying, return_when=FIRST_COMPLETED)
+            for future in done:
+                error = future.exception()
+                if error is None:
                     yield future.result()
+                else:
+                    exhausted, failure = True, failure or error
+            if failure is not None:
+                flying = {future for future in flying if not future.cancel()}
+        if failure is not None:
+            raise failure
     finally:
         for future in flying:
             future.cancel()
@@ -252,13 +265,15 @@ def _cost(chunk: Chunk) -> float:
 def _keep(store: Store, result: ChunkResult) -> int:
     """Write weights, then rows; returns how many rows are new."""
     chunk = result.chunk
-    name = f"{chunk.name}{SUFFIX}"
+    # Named by content: where two processes have computed the same chunk, on machines that differ
+    # in the last bits, every row keeps the weights it was measured on.
+    name = f"{result.name}{SUFFIX}"
     about = {"config": chunk.config.canonical(), "width": str(chunk.width), "lr": repr(chunk.lr)}
     with reported(store.folder):
         save_tensors(store.folder / WEIGHTS / name, result.tensors, about)
     shared: Row = {
         "weights": f"{WEIGHTS}/{name}",
-        **provenance(),
+        **result.provenance,
         # A chunk is timed as a whole; its pairs share the time evenly.
         "seconds": result.seconds / len(result.cells),
         "finished_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

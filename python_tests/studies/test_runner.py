@@ -8,9 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,7 +33,7 @@ from lmc_fast.studies.config import LearningRateConfig, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.provenance import PROVENANCE
 from lmc_fast.studies.runner import InlineExecutor, Interrupted, drain, run_study
-from lmc_fast.studies.store import Row, open_existing
+from lmc_fast.studies.store import Row, create, open_existing
 
 
 def measurements(folder: Path) -> list[Row]:
@@ -341,6 +349,74 @@ def test_a_failing_chunk_keeps_the_rows_before_it(
     with pytest.raises(MemoryError, match="no memory for m = 5"):
         run_study(tiny, tmp_path, window=1)
     assert measurements(tmp_path) == whole[:4]
+
+
+def test_a_failing_chunk_keeps_the_rows_of_its_neighbours(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All four in flight begin before the first fails, and finish after it."""
+    real, together = runner.run_chunk, threading.Barrier(4)
+
+    def first_fails(chunk: Chunk) -> Any:
+        together.wait(60)
+        if chunk.pairs[0][0] == 0:
+            raise MemoryError("no memory for seed 0")
+        time.sleep(0.2)
+        return real(chunk)
+
+    monkeypatch.setattr(runner, "run_chunk", first_fails)
+    with (
+        ThreadPoolExecutor(4) as pool,
+        pytest.raises(MemoryError, match="no memory for seed 0"),
+    ):
+        run_study(tiny, tmp_path, executor=pool, chunk_pairs=1, window=4)
+    assert measurements(tmp_path) == whole[1:4]
+
+
+def test_a_pool_that_breaks_on_submission_keeps_what_is_running() -> None:
+    class Breaking(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if args == (2,):
+                raise BrokenExecutor("a worker died")
+            return super().submit(fn, *args, **kwargs)
+
+    together = threading.Barrier(2)
+
+    def work(i: int) -> int:
+        together.wait(60)
+        return i * i
+
+    kept = []
+    with Breaking(2) as pool, pytest.raises(BrokenExecutor, match="a worker died"):
+        for result in drain(pool, work, range(9), window=3):
+            kept.append(result)
+    assert sorted(kept) == [0, 1]
+
+
+def test_rows_keep_the_weights_they_were_measured_on(tmp_path: Path, tiny: WidthConfig) -> None:
+    """Two processes compute one chunk with a difference in the last bits; the first is kept."""
+    chunk = Chunk(tiny, 3, 4 / 3, ((0, 1), (2, 3)))
+    first = runner.run_chunk(chunk)
+    tensors = {**first.tensors, "w1": first.tensors["w1"] * (1 + 1e-15)}
+    second = replace(first, tensors=tensors)
+    with create(tmp_path, tiny, {**measurement_columns(tiny), **PROVENANCE}) as store:
+        assert runner._keep(store, first) == 2
+        assert runner._keep(store, second) == 0
+        for row in store.rows():
+            found = load_checkpoint(tmp_path / str(row["weights"]))
+            assert torch.equal(found.w1, first.tensors["w1"])
+
+
+def test_provenance_is_that_of_the_worker(
+    tmp_path: Path, tiny: WidthConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.model_copy(update={"pairs": 1, "widths": (3,)})
+    # Read when a worker loads the library, which this process did before.
+    monkeypatch.setenv("LMC_FAST_CPU_TARGET", "baseline")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        run_study(config, tmp_path, executor=pool)
+    with open_existing(tmp_path) as store:
+        assert [row["backend"] for row in store.rows()] == ["cpu baseline"]
 
 
 def test_diverged_students_are_flagged_and_their_pairs_have_no_barrier(
