@@ -80,6 +80,11 @@ def load_checkpoint(path: Path) -> Weights:
         inner = state.get(wrapper)
         if isinstance(inner, Mapping):
             state = dict(inner)
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            raise CheckpointError(
+                f"{path}: {name} must be a dense tensor; got {value.layout}: save its .to_dense()"
+            )
     seeds = state.pop("seeds", None)
     if seed is not None:
         state = _pick(state, seeds, seed, path)
@@ -111,7 +116,9 @@ def _split_seed(path: Path) -> tuple[Path, int | None]:
 def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         return dict(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
 
 
@@ -126,9 +133,12 @@ def _load_torch(path: Path) -> dict[str, Any]:
             f"{path} was not loaded: it holds code or objects beyond tensors, or is no torch "
             "file; save a state_dict with torch.save, or a safetensors file"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is not a readable torch file: {reason}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Of damaged and foreign files torch raises nearly everything there is.
+        reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise CheckpointError(f"{path} is not a readable torch file ({reason})") from None
     if not isinstance(state, Mapping):
         raise CheckpointError(
             f"{path} must hold a state_dict; got {type(state).__name__}: "
@@ -137,10 +147,16 @@ def _load_torch(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def _pick(state: dict[str, Any], seeds: Tensor | None, seed: int, path: Path) -> dict[str, Any]:
-    known = [] if seeds is None else [int(value) for value in seeds]
+def _pick(state: dict[str, Any], seeds: object, seed: int, path: Path) -> dict[str, Any]:
+    known = seeds.flatten().tolist() if isinstance(seeds, Tensor) else []
     if seed not in known:
         span = f"its seeds are {min(known)} to {max(known)}" if known else "it names no seeds"
         raise CheckpointError(f"{path} holds no student of seed {seed}; {span}")
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(known),):
+            raise CheckpointError(
+                f"{path} has {len(known)} seeds, but {name} is not a stack of as many tensors: "
+                "give the file without @"
+            )
     place = known.index(seed)
     return {name: tensor[place] for name, tensor in state.items()}

@@ -108,8 +108,23 @@ def write_other_zip(path: Path) -> None:
         archive.writestr("poem.txt", "roses are red")
 
 
+def write_table(path: Path) -> None:
+    path.write_text("epoch,loss\n1,0.5\n2,0.25\n")
+
+
+def write_log(path: Path) -> None:
+    path.write_text("epoch 1 loss 0.5\nepoch 2 loss 0.25\n")
+
+
+def write_yaml(path: Path) -> None:
+    path.write_text("lr: 0.1\nsteps: 20\n")
+
+
+FOREIGN = [write_text, write_nothing, write_other_zip, write_table, write_log, write_yaml]
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-@pytest.mark.parametrize("write", [write_text, write_nothing, write_other_zip])
+@pytest.mark.parametrize("write", FOREIGN)
 def test_foreign_files_are_refused(
     tmp_path: Path, suffix: str, write: Callable[[Path], None]
 ) -> None:
@@ -119,6 +134,36 @@ def test_foreign_files_are_refused(
         load_checkpoint(path)
     assert "foreign" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_cut_anywhere_is_refused(net: TwoLayerReLU, tmp_path: Path, legacy: bool) -> None:
+    """Every length ends in another exception of torch."""
+    path = tmp_path / "net.pt"
+    torch.save(net.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 5):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"is not a readable|was not loaded"):
+            load_checkpoint(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("write", [as_safetensors, as_torch])
+def test_a_file_that_may_not_be_read_is_named(
+    net: TwoLayerReLU, tmp_path: Path, write: Writer
+) -> None:
+    path = write(net, tmp_path)
+    path.chmod(0)
+    with pytest.raises(CheckpointError, match=rf"{path.name} is not a readable .*denied"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("seeds", [torch.tensor([6, 9]), torch.tensor(6), 6, None])
+def test_a_seed_of_a_file_that_holds_no_stack(tmp_path: Path, seeds: object) -> None:
+    torch.save({"w1": torch.ones(4, 3), "w2": torch.ones(1, 4), "seeds": seeds}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"is not a stack of as many|it names no seeds"):
+        load_checkpoint(tmp_path / "a.pt@6")
 
 
 def test_a_truncated_file_is_refused(net: TwoLayerReLU, tmp_path: Path) -> None:
@@ -136,6 +181,7 @@ def test_a_truncated_file_is_refused(net: TwoLayerReLU, tmp_path: Path) -> None:
         ({"encoder.weight": torch.ones(2, 2)}, "net.pt must be a state_dict with"),
         ({"w1": torch.full((2, 2), float("nan")), "w2": torch.ones(1, 2)}, "must be finite"),
         ({"w1": torch.ones(2, 3), "w2": torch.ones(1, 4)}, "w2 must be"),
+        ({"w1": torch.eye(3).to_sparse(), "w2": torch.ones(1, 3)}, "w1 must be a dense tensor"),
         ({"w1": torch.ones(2, 3).half(), "w2": torch.ones(1, 2).half()}, "float32 or float64"),
     ],
 )
