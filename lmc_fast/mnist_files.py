@@ -56,7 +56,7 @@ def find_or_download(data_dir: str | Path | None, download: bool) -> dict[str, P
     missing = ", ".join(f"{name}[.gz]" for name in MD5 if name not in _files_in(folders[0]))
     raise FileNotFoundError(
         f"the MNIST files {missing} were not found in {tried} (or a subfolder mnist), and "
-        f"{reason}. Put them into a folder and pass it as data_dir or in LMC_FAST_DATA"
+        f"{reason}. Put them into a folder and pass it as data_dir (--data-dir) or in LMC_FAST_DATA"
     )
 
 

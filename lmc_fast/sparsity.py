@@ -41,18 +41,22 @@ def alive_count(w1: object, w2: Tensor | None = None, threshold: float = 1e-3) -
 
     Parameters as for :func:`neuron_strengths`; a network of zeros has no alive neuron.
     """
+    return alive_neurons(w1, w2, threshold).sum(1)
+
+
+def alive_neurons(w1: object, w2: Tensor | None = None, threshold: float = 1e-3) -> Tensor:
+    """Which neurons :func:`alive_count` counts: bool (S, m)."""
     if not 0 <= threshold < 1:
         raise ValueError(
             f"threshold must lie in [0, 1), relative to the strongest neuron; got {threshold}"
         )
     strengths = neuron_strengths(w1, w2)
-    return (strengths > threshold * strengths.amax(1, keepdim=True)).sum(1)
+    return strengths > threshold * strengths.amax(1, keepdim=True)
 
 
 def alive_fraction(w1: object, w2: Tensor | None = None, threshold: float = 1e-3) -> Tensor:
     """:func:`alive_count` over m: float64 (S,)."""
-    m = neuron_strengths(w1, w2).shape[1]
-    return alive_count(w1, w2, threshold).double() / m
+    return alive_neurons(w1, w2, threshold).double().mean(1)
 
 
 def participation_ratio(w1: object, w2: Tensor | None = None) -> Tensor:

@@ -79,7 +79,7 @@ def study(
             "--set",
             metavar="KEY=VALUE",
             help="One setting, laid over preset and file, such as **pairs=128**, "
-            "**widths=[4,8,16]** or **problem.d=20**; may be repeated.",
+            "**widths=[4,8,16]**, **problem.d=20** or **tail_from=none**; may be repeated.",
             show_default=False,
         ),
     ] = None,

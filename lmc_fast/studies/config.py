@@ -112,7 +112,13 @@ class StudyConfig(_Settings):
         if (self.method == "sgd") != (self.batch_size is not None):
             raise ValueError(
                 f"batch_size goes with method 'sgd' and only with it; got method '{self.method}' "
-                f"and batch_size {self.batch_size}"
+                f"and batch_size {self.batch_size}: "
+                + ("set a number" if self.method == "sgd" else "set batch_size=none")
+            )
+        if self.definition == "midpoint" and self.alphas % 2 == 0:
+            raise ValueError(
+                "definition 'midpoint' needs the point alpha = 1/2, which an even number of "
+                f"alphas leaves out; got {self.alphas}: take an odd number"
             )
         if "activations" in self.matchings and teacher:
             raise ValueError(
@@ -176,7 +182,7 @@ class LearningRateConfig(StudyConfig):
     pilot_lr: Positive = 1.0
     lr_per_width: bool = True
     bracket_students: Count = 16
-    bracket_tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.005
+    bracket_tolerance: Annotated[float, Field(ge=1e-6, lt=0.5)] = 0.005
     diverged_share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     @field_validator("grid")

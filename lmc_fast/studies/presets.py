@@ -53,7 +53,7 @@ def load_config(
         TOML; a missing key keeps the preset's value.
     overrides : sequence of str
         ``"pairs=128"``, ``"widths=[3, 4, 5]"``, ``"problem.d=20"``: values are TOML, or a bare
-        word.
+        word. "none", here and in the file, unsets what the preset has set.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def load_config(
     for text in overrides:
         given = _merge(given, _parse_override(text))
     if given.pop("study", study) != study:
-        raise ConfigError(f"{file} is for another study; got the command 'study {study}'")
+        source = "--set study" if file is None else str(file)
+        raise ConfigError(f"{source} is for another study; got the command 'study {study}'")
     problem = given.get("problem")
     named = problem.get("data") if isinstance(problem, Mapping) else None
     if data is not None and named is not None and named != data:
@@ -79,8 +80,8 @@ def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
     """Settings of one shipped preset, as plain data; ``full`` is laid over ``quick``."""
     file = resources.files(__package__).joinpath("presets").joinpath(f"{study}.toml")
     tables = tomllib.loads(file.read_text("utf-8"))
-    if data not in tables:
-        raise ConfigError(f"problem.data must be one of {', '.join(tables)}; got '{data}'")
+    if not isinstance(data, str) or data not in tables:
+        raise ConfigError(f"problem.data must be one of {', '.join(tables)}; got {data!r}")
     settings: dict[str, Any] = tables[data]["quick"]
     if preset == "full":
         settings = _merge(settings, tables[data]["full"])
@@ -116,7 +117,7 @@ def difference(stored: str, given: str) -> list[str]:
 
 def to_toml(config: StudyConfig) -> str:
     """The settings as a TOML file that ``--config`` reads back to the same settings."""
-    settings = config.model_dump(mode="json", exclude_none=True)
+    settings = config.model_dump(mode="json")
     problem = settings.pop("problem")
     lines = [f'study = "{config.study}"', *(_toml_line(k, v) for k, v in settings.items())]
     lines += ["", "[problem]", *(_toml_line(k, v) for k, v in problem.items())]
@@ -125,7 +126,7 @@ def to_toml(config: StudyConfig) -> str:
 
 def _toml_line(key: str, value: Any) -> str:
     # JSON and TOML write the strings, numbers, booleans and flat arrays used here alike.
-    return f"{key} = {json.dumps(value)}"
+    return f"{key} = {json.dumps('none' if value is None else value)}"
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -158,7 +159,8 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(below, Mapping) and isinstance(value, Mapping):
             merged[key] = _merge(below, value)
         else:
-            merged[key] = value
+            # TOML has no word for it.
+            merged[key] = None if value == "none" else value
     return merged
 
 
@@ -181,9 +183,12 @@ def _explain(kind: type[StudyConfig], fault: Mapping[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         known = list(kind.model_fields)
         if where[0] == "problem":
-            models = (TeacherProblem, DatasetProblem)
-            model = models[fault["loc"][1] != "teacher"]
-            known = [f"problem.{key}" for key in model.model_fields]
+            data = fault["loc"][1]
+            models = TeacherProblem.model_fields, DatasetProblem.model_fields
+            own, other = models if data == "teacher" else models[::-1]
+            if where[1] in other:
+                return f"setting '{name}' does not go with data '{data}': drop it"
+            known = [f"problem.{key}" for key in own]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         return f"unknown setting '{name}'; the nearest valid one is '{near[0]}'"
     message = fault["msg"].removeprefix("Value error, ")

@@ -196,11 +196,11 @@ def drain(
                 break
             done, flying = wait(flying, return_when=FIRST_COMPLETED)
             for future in done:
-                error = future.exception()
-                if error is None:
+                raised = future.exception()
+                if raised is None:
                     yield future.result()
                 else:
-                    exhausted, failure = True, failure or error
+                    exhausted, failure = True, failure or raised
             if failure is not None:
                 flying = {future for future in flying if not future.cancel()}
         if failure is not None:

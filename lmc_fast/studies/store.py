@@ -218,9 +218,7 @@ def create(folder: Path, config: StudyConfig, columns: Mapping[str, str]) -> Sto
     """
     with reported(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            folder / DATABASE, timeout=BUSY_SECONDS, isolation_level=None
-        )
+        connection = sqlite3.connect(folder / DATABASE, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             # Another program's database is refused before anything is changed.
             if _has_tables(connection):

@@ -19,13 +19,15 @@ from torch import Tensor
 
 from .. import data
 from ..barrier import Barrier, barrier
+from ..matching import Matching
 from ..nets import init_students
 from ..ops.population_loss import population_loss
 from ..ops.train_ensemble import EnsembleResult, train_ensemble
 from ..sharpness import sharpness
-from ..sparsity import neuron_strengths
+from ..sparsity import alive_count, alive_neurons
 from ..weights import Weights
 from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+from .errors import ConfigError
 
 # A student whose loss is within this share of the zero network's has learnt nothing; a dead one
 # equals it up to rounding.
@@ -58,15 +60,12 @@ class Task(ABC):
 
     Attributes
     ----------
-    splits : tuple of str
-        Where barriers are measured; the first is the one that is trained on.
     zero_loss : float
         Loss of the network that is zero everywhere.
     matching_inputs : Tensor, shape (n, d), or None
         Samples for matching by activations.
     """
 
-    splits: tuple[str, ...]
     zero_loss: float
     matching_inputs: Tensor | None = None
 
@@ -82,21 +81,23 @@ class Task(ABC):
         return Trained(weights, result.loss, result.steps, result.diverged, failed)
 
     @abstractmethod
+    def start(self, seeds: Sequence[int], m: int) -> Weights:
+        """Weights of the students before training."""
+
+    @abstractmethod
     def _train(
         self, seeds: Sequence[int], m: int, lr: float, threads: int | None
     ) -> EnsembleResult: ...
 
     @abstractmethod
-    def barriers(self, a: Weights, b: Weights) -> dict[str, Barrier]:
-        """Barriers (P,) between P pairs as they stand, per split."""
+    def barriers(
+        self, a: Weights, b: Weights, matching: Matching | None = None
+    ) -> dict[str, Barrier]:
+        """Barriers (P,) between P pairs per split, as they stand or with b reordered first."""
 
     def alive(self, weights: Weights) -> Tensor:
         """Neurons stronger than ``alive_threshold`` times the strongest: int64 (S,)."""
-        return self._strong(weights).sum(1)
-
-    def _strong(self, weights: Weights) -> Tensor:
-        strengths = neuron_strengths(weights.w1, weights.w2)
-        return strengths > self.config.alive_threshold * strengths.amax(1, keepdim=True)
+        return alive_count(weights.w1, weights.w2, self.config.alive_threshold)
 
     def sharpness(self, weights: Weights) -> Tensor | None:
         """Largest Hessian eigenvalue (S,) of the loss in w1; None where there is no closed form."""
@@ -106,8 +107,6 @@ class Task(ABC):
 
 class TeacherTask(Task):
     """Students of a teacher: the loss is the population's, in closed form."""
-
-    splits = ("population",)
 
     def __init__(self, config: StudyConfig, problem: TeacherProblem) -> None:
         super().__init__(config)
@@ -124,11 +123,15 @@ class TeacherTask(Task):
             population_loss(zero, None, self.teacher, problem.inputs, problem.radius)
         )
 
+    def start(self, seeds: Sequence[int], m: int) -> Weights:
+        scale = self.config.init_scale
+        return init_students(seeds, m, self.problem.d, scale=scale, dtype=self.dtype)
+
     def _train(
         self, seeds: Sequence[int], m: int, lr: float, threads: int | None
     ) -> EnsembleResult:
         config, problem = self.config, self.problem
-        start = init_students(seeds, m, problem.d, scale=config.init_scale, dtype=self.dtype)
+        start = self.start(seeds, m)
         return train_ensemble(
             start.w1,
             start.w2,
@@ -144,13 +147,16 @@ class TeacherTask(Task):
             radius=problem.radius,
         )
 
-    def barriers(self, a: Weights, b: Weights) -> dict[str, Barrier]:
+    def barriers(
+        self, a: Weights, b: Weights, matching: Matching | None = None
+    ) -> dict[str, Barrier]:
         result = barrier(
             a,
             b,
             teacher=self.teacher,
             alphas=self.config.alphas,
             definition=self.config.definition,
+            match=matching,
             inputs=self.problem.inputs,
             radius=self.problem.radius,
         )
@@ -173,34 +179,49 @@ class DatasetTask(Task):
     neurons die by turning away from the data, with weights of any size.
     """
 
-    splits = ("train", "test")
-
     def __init__(self, config: StudyConfig, problem: DatasetProblem, data_dir: Path | None) -> None:
         super().__init__(config)
+        self.problem = problem
         loaded = data.digits() if problem.data == "digits" else data.mnist(data_dir)
         n, k = problem.train_samples, problem.test_samples
         self.samples = {
             "train": (loaded.x_train[:n].to(self.dtype), loaded.y_train[:n]),
             "test": (loaded.x_test[:k].to(self.dtype), loaded.y_test[:k]),
         }
+        self._check_samples(loaded)
         self.classes = int(loaded.y_train.max()) + 1
         self.zero_loss = math.log(self.classes)
         self.matching_inputs = self.samples["train"][0]
+
+    def _check_samples(self, loaded: data.Dataset) -> None:
+        problem = self.problem
+        for name, asked, there in (
+            ("problem.train_samples", problem.train_samples, len(loaded.x_train)),
+            ("problem.test_samples", problem.test_samples, len(loaded.x_test)),
+            ("batch_size", self.config.batch_size, len(self.samples["train"][0])),
+        ):
+            if asked is not None and asked > there:
+                raise ConfigError(
+                    f"setting '{name}' must be at most the {there} samples there are; got {asked}"
+                )
+
+    def start(self, seeds: Sequence[int], m: int) -> Weights:
+        return init_students(
+            seeds,
+            m,
+            self.samples["train"][0].shape[1],
+            scale=self.config.init_scale,
+            c=self.classes,
+            w2_scale=self.config.w2_scale,
+            dtype=self.dtype,
+        )
 
     def _train(
         self, seeds: Sequence[int], m: int, lr: float, threads: int | None
     ) -> EnsembleResult:
         config = self.config
         x, y = self.samples["train"]
-        start = init_students(
-            seeds,
-            m,
-            x.shape[1],
-            scale=config.init_scale,
-            c=self.classes,
-            w2_scale=config.w2_scale,
-            dtype=self.dtype,
-        )
+        start = self.start(seeds, m)
         return train_ensemble(
             start.w1,
             start.w2,
@@ -217,7 +238,9 @@ class DatasetTask(Task):
             threads=threads,
         )
 
-    def barriers(self, a: Weights, b: Weights) -> dict[str, Barrier]:
+    def barriers(
+        self, a: Weights, b: Weights, matching: Matching | None = None
+    ) -> dict[str, Barrier]:
         return {
             split: barrier(
                 a,
@@ -227,6 +250,7 @@ class DatasetTask(Task):
                 loss="cross_entropy",
                 alphas=self.config.alphas,
                 definition=self.config.definition,
+                match=matching,
             )
             for split, (x, y) in self.samples.items()
         }
@@ -237,7 +261,8 @@ class DatasetTask(Task):
         for student, w1 in enumerate(weights.w1):
             for start in range(0, len(x), _BLOCK):
                 active[student] |= (x[start : start + _BLOCK] @ w1.T > 0).any(0)
-        return (active & self._strong(weights)).sum(1)
+        strong = alive_neurons(weights.w1, weights.w2, self.config.alive_threshold)
+        return (active & strong).sum(1)
 
 
 @lru_cache(maxsize=2)

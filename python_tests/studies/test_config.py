@@ -90,6 +90,10 @@ def test_data_of_the_file_chooses_the_preset(tmp_path: Path) -> None:
         ("problem.data=flowers", "problem.data must be one of teacher, digits, mnist"),
         ("method=sgd", "batch_size goes with method 'sgd' and only with it"),
         ("method=gd", "method 'gd' trains on a fixed sample"),
+        ("batch_size=8", "got method 'population_gd' and batch_size 8: set batch_size=none"),
+        ("study=learning-rate", "--set study is for another study; got the command 'study width'"),
+        ("problem.data=[1]", r"problem.data must be one of teacher, digits, mnist; got \[1\]"),
+        ("problem.train_samples=3", "'problem.train_samples' does not go with data 'teacher'"),
         ("matchings=['activations']", "'activations' needs samples"),
         ("pairs", "--set must be KEY=VALUE"),
         ("=3", "--set must be KEY=VALUE"),
@@ -98,6 +102,29 @@ def test_data_of_the_file_chooses_the_preset(tmp_path: Path) -> None:
 def test_wrong_settings_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config("width", overrides=[override])
+
+
+@pytest.mark.parametrize("alphas", [2, 24])
+def test_a_midpoint_needs_an_odd_number_of_alphas(alphas: int) -> None:
+    overrides = ["definition=midpoint", f"alphas={alphas}"]
+    with pytest.raises(ConfigError, match=f"needs the point alpha = 1/2, .* got {alphas}: take an"):
+        load_config("width", overrides=overrides)
+    assert load_config("width", overrides=["definition=midpoint", "alphas=25"]).alphas == 25
+
+
+def test_a_bracket_narrower_than_can_be_reached_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"bracket_tolerance.: .* equal to 0\.000001; got 1e-17"):
+        load_config("learning-rate", overrides=["bracket_tolerance=1e-17"])
+
+
+def test_none_unsets_what_the_preset_has_set(tmp_path: Path) -> None:
+    overrides = ["method=gd", "batch_size=none", "tail_from=none"]
+    config = load_config("width", data="digits", overrides=overrides)
+    assert isinstance(config, WidthConfig)
+    assert (config.method, config.batch_size, config.tail_from) == ("gd", None, None)
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config))
+    assert load_config("width", file=file) == config
 
 
 def test_population_descent_on_images_is_refused() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -29,8 +30,10 @@ import torch
 from lmc_fast.studies import runner
 from lmc_fast.studies.cells import Chunk, measurement_columns
 from lmc_fast.studies.checkpoints import load_checkpoint
-from lmc_fast.studies.config import LearningRateConfig, WidthConfig
-from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.config import LearningRateConfig, StudyName, WidthConfig
+from lmc_fast.studies.errors import ConfigError, StoreError
+from lmc_fast.studies.plots import plot_study
+from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.provenance import PROVENANCE
 from lmc_fast.studies.runner import InlineExecutor, Interrupted, drain, run_study
 from lmc_fast.studies.store import Row, create, open_existing
@@ -386,10 +389,9 @@ def test_a_pool_that_breaks_on_submission_keeps_what_is_running() -> None:
         together.wait(60)
         return i * i
 
-    kept = []
+    kept: list[int] = []
     with Breaking(2) as pool, pytest.raises(BrokenExecutor, match="a worker died"):
-        for result in drain(pool, work, range(9), window=3):
-            kept.append(result)
+        kept.extend(drain(pool, work, range(9), window=3))
     assert sorted(kept) == [0, 1]
 
 
@@ -443,6 +445,55 @@ def test_results_come_as_they_finish_and_items_are_asked_for_late() -> None:
         first = next(results)
         assert len(asked) == 2
         assert sorted([first, *results]) == [0, 1, 4, 9, 16, 25]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("batch_size=5000", "'batch_size' must be at most the 1438 samples there are; got 5000"),
+        ("problem.train_samples=63", "'batch_size' must be at most the 63 samples there are"),
+        ("problem.train_samples=2000", "train_samples' must be at most the 1438 samples"),
+        ("problem.test_samples=2000", "test_samples' must be at most the 359 samples"),
+    ],
+)
+def test_more_samples_than_there_are_is_refused_before_a_folder_is_made(
+    tmp_path: Path, setting: str, message: str
+) -> None:
+    config = load_config("width", data="digits", overrides=[setting])
+    with pytest.raises(ConfigError, match=message):
+        run_study(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+IMAGES = ["pairs=2", "steps=20", "alphas=3"]
+
+
+@pytest.mark.parametrize(
+    ("study", "overrides"),
+    [
+        ("width", ["widths=[8,16]", "lr=0.5", "method=gd", "batch_size=none"]),
+        ("width", ["widths=[8,16]", "lr=0.5"]),
+        ("learning-rate", ["grid=[0.1,0.5]", "bracket_students=2", "bracket_tolerance=0.4"]),
+    ],
+)
+def test_a_study_on_images(tmp_path: Path, study: StudyName, overrides: list[str]) -> None:
+    config = load_config(study, data="digits", overrides=[*IMAGES, *overrides])
+    assert run_study(config, tmp_path).computed == 4
+    for row in measurements(tmp_path):
+        for side in "ab":
+            assert row[f"failed_{side}"] == 0
+            assert 0.1 < row[f"accuracy_train_{side}"] <= 1
+            assert 0.1 < row[f"accuracy_test_{side}"] <= 1
+            assert 0 < row[f"loss_test_{side}"] < math.log(10)
+        for matching in config.matchings:
+            for split in ("train", "test"):
+                assert row[f"barrier_{matching}_{split}"] >= 0
+                assert -1 <= row[f"accuracy_drop_{matching}_{split}"] <= 1
+        assert f"barrier_{matching}" not in row
+        assert "sharpness_a" not in row
+    drawn = {path.name for path in plot_study(tmp_path)}
+    names = ("barrier-along-alpha", f"barrier-vs-{study}")
+    assert drawn == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
 
 
 @pytest.mark.parametrize("name", ["chunk_pairs", "window"])
