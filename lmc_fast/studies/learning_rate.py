@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch.linalg import vector_norm
 
 from .config import LearningRateConfig
 from .errors import StudyError
@@ -23,6 +24,8 @@ from .store import Probe
 from .tasks import make_task
 
 _MOST_STEPS = 60
+# Students that neither learn nor move by this share of their weights train too little.
+_HARDLY = 0.01
 # Factors by which the bracket grows with and without an estimate of the edge.
 _NEAR, _FAR = 1.2, 2.0
 
@@ -50,13 +53,27 @@ class ProbeTask:
 
 
 def run_probe(work: ProbeTask) -> Probe:
-    """Train ``bracket_students`` students at one step size; count those that fail."""
+    """Train ``bracket_students`` students at one step size; count those that fail.
+
+    Raises
+    ------
+    StudyError
+        No student learnt, and none moved: a smaller step size would be of no use.
+    """
     begun = time.perf_counter()
     config = work.config
     task = make_task(config, work.data_dir)
     seeds = range(config.first_seed, config.first_seed + config.bracket_students)
     trained = task.train(seeds, config.width, work.lr, work.threads)
     sound = ~trained.failed
+    if not bool(sound.any() | trained.diverged.any()):
+        begun_at = task.start(seeds, config.width).w1
+        moved = vector_norm(trained.weights.w1 - begun_at) / vector_norm(begun_at)
+        if moved < _HARDLY:
+            raise StudyError(
+                f"no student learnt anything with steps = {config.steps} at lr = {work.lr:.3g}, "
+                f"nor diverged: they moved by {float(moved):.1%} only; raise steps or pilot_lr"
+            )
     curvature = task.sharpness(trained.take(sound)) if bool(sound.any()) else None
     return Probe(
         lr=work.lr,
@@ -108,7 +125,7 @@ def find_threshold(
     Raises
     ------
     StudyError
-        Every step size tried diverges, or none does.
+        Every step size tried diverges, none does, or students learn nothing.
     """
     share = config.diverged_share
     tried = {found.lr: found for found in known}

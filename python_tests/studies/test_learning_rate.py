@@ -16,6 +16,7 @@ from lmc_fast.studies.learning_rate import (
     run_probe,
     settings,
 )
+from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.store import Probe
 
 CONFIG = LearningRateConfig(width=10, pilot_lr=1.0, bracket_tolerance=0.01, grid=(0.5, 1.1))
@@ -80,6 +81,24 @@ def test_no_threshold_is_an_error_that_says_what_to_change() -> None:
         find_threshold(CONFIG, [], Invented(0.0))
     with pytest.raises(StudyError, match=r"no step size up to .* raise pilot_lr or steps"):
         find_threshold(CONFIG, [], Invented(float("inf")))
+
+
+@pytest.mark.parametrize("step_size", ["lr_per_width=false", "pilot_lr=1e-9"])
+def test_students_that_train_too_little_are_told_from_those_that_diverge(step_size: str) -> None:
+    config = load_config("learning-rate", data="digits", overrides=["steps=1", step_size])
+    assert isinstance(config, LearningRateConfig)
+    with pytest.raises(
+        StudyError, match=r"learnt anything with steps = 1 .* raise steps or pilot_lr$"
+    ):
+        find_threshold(config, [], lambda lr: run_probe(ProbeTask(config, lr)))
+
+
+def test_students_on_images_that_die_at_a_high_pilot_lr_are_searched_below() -> None:
+    overrides = ["steps=20", "pilot_lr=100", "bracket_students=2", "bracket_tolerance=0.4"]
+    config = load_config("learning-rate", data="digits", overrides=overrides)
+    assert isinstance(config, LearningRateConfig)
+    low, high = find_threshold(config, [], lambda lr: run_probe(ProbeTask(config, lr)))
+    assert 0.1 < low < high < 100
 
 
 def test_the_grid_is_in_units_of_the_threshold() -> None:
