@@ -62,7 +62,9 @@ def _explain(error: Exception) -> int:
     # Typer's usage errors have these two; their classes are in different places by version.
     message = getattr(error, "format_message", None)
     if message is not None:
-        _say(f"error: {message()} (see lmc-fast --help)")
+        # Where no command was given the help was printed, and there is no message.
+        if text := message():
+            _say(f"error: {text} (see lmc-fast --help)")
         return int(getattr(error, "exit_code", MISUSED))
     if isinstance(error, ValueError | TypeError | OSError | ImportError) or _is_study_error(error):
         _say(f"error: {error}")

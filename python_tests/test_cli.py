@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -143,7 +144,14 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    process.wait(60)
+    assert process.wait(60) == cli.FAILED
+
+
+def test_no_command_prints_the_help_and_no_empty_error(capsys: Capture) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "study" in captured.out
+    assert captured.err == ""
 
 
 def test_another_configuration_in_the_folder_is_refused(tmp_path: Path, capsys: Capture) -> None:
@@ -262,15 +270,78 @@ def test_a_studys_weights_know_their_problem(tmp_path: Path, capsys: Capture) ->
     ("change", "message"),
     [
         (["--save-plot", "curve.docx"], "--save-plot must end in .png or .svg"),
-        (["--data", "digits"], "d"),
-        (["--match", "activations"], "activations"),
+        (["--data", "digits"], "'problem.teacher_width' does not go with data 'digits': drop it"),
+        (["--match", "activations"], "x (n, d) goes with cost='activations'"),
+        (["--definition", "midpoint", "--alphas", "4"], "an even number of alphas"),
     ],
 )
 def test_barriers_that_make_no_sense(
     pair: tuple[Path, Path], change: list[str], message: str, capsys: Capture
 ) -> None:
-    assert main(["barrier", *map(str, pair), "--teacher-width", "3", *change]) == 1
-    assert message in capsys.readouterr().err
+    command = ["barrier", *map(str, pair), "--teacher-width", "3", *change]
+    # The plot's name is judged once there is a result.
+    if "--save-plot" in change:
+        assert main(command) == 1
+        assert message in capsys.readouterr().err
+    else:
+        assert message in fails(command, capsys)
+
+
+def test_networks_of_another_input_dimension_than_the_images(
+    pair: tuple[Path, Path], capsys: Capture
+) -> None:
+    """The pair has d = 6, digits have 64 pixels."""
+    told = fails(["barrier", *map(str, pair), "--data", "digits"], capsys)
+    assert "x must be (n, d) = (*, 6)" in told
+    assert "64)" in told
+
+
+@pytest.mark.parametrize("config", ["bert-base", "[1]", '{"problem": 3}', '{"problem": {}}'])
+def test_metadata_of_other_programs_is_ignored(
+    tmp_path: Path, config: str, capsys: Capture
+) -> None:
+    file = tmp_path / "a.safetensors"
+    save_file({"w1": torch.eye(5, 6), "w2": torch.ones(1, 5)}, file, {"config": config})
+    assert main(["barrier", str(file), str(file)]) == 0
+    assert "chord" in capsys.readouterr().out
+
+
+def test_networks_of_two_problems_are_refused_unless_one_is_named(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    files = []
+    for seed in (0, 4):
+        file = tmp_path / f"{seed}.safetensors"
+        problem = {"problem": {"data": "teacher", "d": 6, "teacher_seed": seed}}
+        tensors = {"w1": torch.eye(5, 6), "w2": torch.ones(1, 5)}
+        save_file(tensors, file, {"config": json.dumps(problem)})
+        files.append(str(file))
+    told = fails(["barrier", *files], capsys)
+    assert "trained on different problems (teacher_seed: 0 and 4)" in told
+    assert main(["barrier", *files, "--teacher-seed", "4"]) == 0
+    named = capsys.readouterr().out
+    assert main(["barrier", files[1], files[1]]) == 0
+    assert capsys.readouterr().out == named
+
+
+class Bomb:
+    """Unpickles into a call."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.trace),)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    trace = tmp_path / "it-ran"
+    torch.save({"hidden.weight": Bomb(trace)}, tmp_path / "bomb.pt")
+    told = fails(["barrier", str(tmp_path / "bomb.pt"), str(pair[1])], capsys)
+    assert "bomb.pt was not loaded: it holds code or objects" in told
+    assert not trace.exists()
 
 
 def test_networks_of_two_widths_are_refused(tmp_path: Path, capsys: Capture) -> None:
@@ -278,7 +349,3 @@ def test_networks_of_two_widths_are_refused(tmp_path: Path, capsys: Capture) -> 
         save_file({"w1": torch.ones(m, 2), "w2": torch.ones(1, m)}, tmp_path / f"{m}.safetensors")
     files = [str(tmp_path / f"{m}.safetensors") for m in (3, 4)]
     assert "must have the same width m; got 3 and 4" in fails(["barrier", *files], capsys)
-
-
-def test_exit_statuses_are_the_documented_ones() -> None:
-    assert (cli.FAILED, cli.MISUSED, cli.INTERRUPTED) == (1, 2, 130)

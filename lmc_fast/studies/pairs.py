@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -14,9 +14,10 @@ from ..barrier import Barrier
 from ..matching import match as match_neurons
 from ..weights import Weights, check_same_architecture
 from .checkpoints import checkpoint_metadata, load_checkpoint
+from .config import DataName
 from .errors import CheckpointError
 from .plot_style import COLUMN, new_figure, style
-from .presets import parse_config, preset_settings
+from .presets import parse_config
 from .store import reported
 from .tasks import make_task
 
@@ -38,8 +39,8 @@ def measure_pair(
     a, b : path
         See :func:`load_checkpoint`; P networks each.
     problem : mapping
-        Settings of the problem (see ``config``); None or missing takes what the file ``a`` says of
-        itself, then the default.
+        Settings of the problem (see ``config``); None or missing takes what the files say of
+        themselves, then the default.
     match, definition, alphas
         As in :func:`lmc_fast.barrier`.
 
@@ -47,22 +48,21 @@ def measure_pair(
     -------
     dict of str to Barrier
         With a matching, ``naive`` has the barrier without it.
+
+    Raises
+    ------
+    CheckpointError
+        A file that cannot be read, or files that were trained on different problems.
     """
     ends = load_checkpoint(a), load_checkpoint(b)
     check_same_architecture(*ends)
-    settings = _settings(a, problem, ends[0])
+    settings = _settings(a, b, problem, ends[0])
     settings |= {"definition": definition, "alphas": alphas}
     task = make_task(parse_config("width", settings), data_dir)
-    naive = task.barriers(*ends)
     if match is None:
-        return naive
+        return task.barriers(*ends)
     x = task.matching_inputs if match == "activations" else None
-    matching = match_neurons(*ends, cost=match, x=x)
-    matched = task.barriers(ends[0], matching.apply(ends[1]))
-    return {
-        split: Barrier(found.height, found.alpha, found.curve, definition, matching, naive[split])
-        for split, found in matched.items()
-    }
+    return task.barriers(*ends, match_neurons(*ends, cost=match, x=x))
 
 
 def save_curve(results: Mapping[str, Barrier], path: Path) -> None:
@@ -86,15 +86,39 @@ def save_curve(results: Mapping[str, Barrier], path: Path) -> None:
         figure.savefig(path)
 
 
-def _settings(path: Path, given: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
+def _settings(a: Path, b: Path, given: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
     asked = {name: value for name, value in given.items() if value is not None}
-    stored = json.loads(checkpoint_metadata(path).get("config", "{}")).get("problem", {})
-    data = asked.get("data") or stored.get("data") or "teacher"
-    if stored.get("data") != data:
-        stored = {}
-    settings = preset_settings("width", data, "quick")
-    settings["problem"] = {**stored, **asked, "data": data}
-    if data == "teacher":
-        settings["problem"]["d"] = weights.w1.shape[2]
-    settings["dtype"] = "float32" if weights.w1.dtype == torch.float32 else "float64"
-    return settings
+    known = [
+        {**stored, **asked}
+        for stored in map(_stored_problem, (a, b))
+        if stored and asked.get("data", stored["data"]) == stored["data"]
+    ]
+    problem = known[0] if known else {"data": "teacher", **asked}
+    for other in known[1:]:
+        differing = sorted(k for k in {*problem, *other} if problem.get(k) != other.get(k))
+        if differing:
+            values = "; ".join(f"{k}: {problem.get(k)} and {other.get(k)}" for k in differing)
+            raise CheckpointError(
+                f"{a.name} and {b.name} were trained on different problems ({values}): "
+                "take networks of one problem, or say by options which one is meant"
+            )
+    teacher = problem["data"] == "teacher"
+    if teacher:
+        problem["d"] = weights.w1.shape[2]
+    return {
+        "problem": problem,
+        "method": "population_gd" if teacher else "gd",
+        "dtype": "float32" if weights.w1.dtype == torch.float32 else "float64",
+    }
+
+
+def _stored_problem(path: Path) -> dict[str, Any]:
+    """What a study's weights file says it was trained on; nothing of other programs' files."""
+    try:
+        config = json.loads(checkpoint_metadata(path).get("config", "{}"))
+    except ValueError:
+        return {}
+    problem = config.get("problem") if isinstance(config, dict) else None
+    if isinstance(problem, dict) and problem.get("data") in list(get_args(DataName)):
+        return problem
+    return {}
