@@ -117,15 +117,17 @@ def test_errors_are_one_line(
 def test_missing_images_are_one_error_and_leave_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr("lmc_fast.data.find_or_download", find_nothing)
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
     out = tmp_path / "out"
-    command = ["study", "width", "--data", "mnist", "--out", str(out)]
-    assert "no images here" in fails(command, capsys)
+    command = ["study", "width", "--data", "mnist", "--data-dir", str(tmp_path), "--out", str(out)]
+    told = fails(command, capsys)
+    assert "were not found" in told
+    assert "no network" in told
+    assert "--data-dir" in told
     assert not out.exists()
-
-
-def find_nothing(*_: object, **__: object) -> None:
-    raise FileNotFoundError("no images here")
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def run_study(
     Raises
     ------
     StudyError
-        The folder cannot be used, or the threshold cannot be found; finished rows are kept.
+        The folder cannot be used, a setting does not fit the data, or the threshold cannot be
+        found; finished rows are kept.
     FileNotFoundError
         Image files are missing.
     Interrupted

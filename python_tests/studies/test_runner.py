@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 import torch
 
-from lmc_fast.studies import runner
+from lmc_fast.studies import learning_rate, runner
 from lmc_fast.studies.cells import Chunk, measurement_columns
 from lmc_fast.studies.checkpoints import load_checkpoint
 from lmc_fast.studies.config import LearningRateConfig, StudyName, WidthConfig
@@ -36,7 +36,7 @@ from lmc_fast.studies.plots import plot_study
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.provenance import PROVENANCE
 from lmc_fast.studies.runner import InlineExecutor, Interrupted, drain, run_study
-from lmc_fast.studies.store import Row, create, open_existing
+from lmc_fast.studies.store import Probe, Row, create, open_existing
 
 
 def measurements(folder: Path) -> list[Row]:
@@ -271,6 +271,24 @@ def test_two_processes_share_a_folder(tmp_path: Path, tiny: WidthConfig, whole: 
     assert [process.returncode for process in both] == [0, 0]
     assert sum(computed) == 8
     assert measurements(tmp_path / "shared") == whole
+
+
+def test_processes_that_share_a_folder_find_one_grid(
+    tmp_path: Path, tiny_rates: LearningRateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process is always first to store a probe, with a sharpness that differs."""
+    real = learning_rate.run_probe
+
+    def beaten(work: learning_rate.ProbeTask) -> Probe:
+        found = real(work)
+        with open_existing(tmp_path) as other:
+            other.add_probe(found._replace(sharpness=found.sharpness and 1.5 * found.sharpness))
+        return found
+
+    monkeypatch.setattr(learning_rate, "run_probe", beaten)
+    assert run_study(tiny_rates, tmp_path).computed == 8
+    # Whoever resumes knows the stored probes only.
+    assert run_study(tiny_rates, tmp_path).computed == 0
 
 
 def test_control_c_reaches_a_running_study(tmp_path: Path) -> None:
