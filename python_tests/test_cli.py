@@ -314,7 +314,8 @@ def test_networks_of_two_problems_are_refused_unless_one_is_named(
     files = []
     for seed in (0, 4):
         file = tmp_path / f"{seed}.safetensors"
-        problem = {"problem": {"data": "teacher", "d": 6, "teacher_seed": seed}}
+        known = {"data": "teacher", "d": 6, "teacher_seed": seed, "converged_loss": 1e-3 + seed}
+        problem = {"problem": known}
         tensors = {"w1": torch.eye(5, 6), "w2": torch.ones(1, 5)}
         save_file(tensors, file, {"config": json.dumps(problem)})
         files.append(str(file))

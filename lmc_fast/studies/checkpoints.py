@@ -75,6 +75,9 @@ def load_checkpoint(path: Path) -> Weights:
     path, seed = _split_seed(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
+    if not os.access(path, os.R_OK):
+        # safetensors would say that there is no such file.
+        raise CheckpointError(f"{path} is not readable: permission denied")
     state = _load_safetensors(path) if path.suffix == SUFFIX else _load_torch(path)
     for wrapper in ("state_dict", "model"):
         inner = state.get(wrapper)

@@ -95,7 +95,9 @@ def _settings(a: Path, b: Path, given: Mapping[str, Any], weights: Weights) -> d
     ]
     problem = known[0] if known else {"data": "teacher", **asked}
     for other in known[1:]:
-        differing = sorted(k for k in {*problem, *other} if problem.get(k) != other.get(k))
+        # All settings but this one change the loss.
+        names = {*problem, *other} - {"converged_loss"}
+        differing = sorted(k for k in names if problem.get(k) != other.get(k))
         if differing:
             values = "; ".join(f"{k}: {problem.get(k)} and {other.get(k)}" for k in differing)
             raise CheckpointError(
