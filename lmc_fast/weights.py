@@ -286,8 +286,10 @@ def _arrays(network: object, name: str) -> tuple[Any, Any, Any, Any]:
 
 
 def _module_arrays(module: nn.Module, name: str) -> tuple[Any, Any, Any, Any]:
-    hidden: object
-    output: object
+    from .nets import TwoLayerReLU  # which imports this file
+
+    hidden: Any
+    output: Any
     if isinstance(module, nn.Sequential):
         kinds = tuple(type(layer) for layer in module)
         if kinds != (nn.Linear, nn.ReLU, nn.Linear):
@@ -295,13 +297,14 @@ def _module_arrays(module: nn.Module, name: str) -> tuple[Any, Any, Any, Any]:
             raise TypeError(
                 f"{name} must be nn.Sequential(Linear, ReLU, Linear); got nn.Sequential({got})"
             )
-        hidden, output = module[0], module[2]
+        hidden, _, output = module
+    elif isinstance(module, TwoLayerReLU) and type(module).forward is TwoLayerReLU.forward:
+        hidden, output = module.hidden, module.output
     else:
-        hidden, output = getattr(module, "hidden", None), getattr(module, "output", None)
-    if not (isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear)):
+        # Layers of the right names do not tell what a module computes with them.
         raise TypeError(
-            f"{name} must be a TwoLayerReLU or nn.Sequential(Linear, ReLU, Linear); "
-            f"got {type(module).__name__}"
+            f"{name} must be a TwoLayerReLU or nn.Sequential(Linear, ReLU, Linear); got "
+            f"{type(module).__name__}. If it computes w2 relu(w1 x + b1) + b2, pass (w1, b1, w2, b2)"
         )
     arrays = (hidden.weight, hidden.bias, output.weight, output.bias)
     w1, b1, w2, b2 = (None if array is None else array.detach() for array in arrays)

@@ -161,6 +161,30 @@ def test_bad_networks(form, error, message):
         as_weights(form, "a")
 
 
+class ThreeLayers(nn.Module):
+    """Has the two layers of a TwoLayerReLU and another between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.mid, self.output = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.output(self.mid(self.hidden(x).tanh()).tanh())
+
+
+class Tanh(TwoLayerReLU):
+    """Has exactly the parameters of a TwoLayerReLU, and computes something else."""
+
+    def forward(self, x):
+        return self.output(self.hidden(x).tanh())
+
+
+@pytest.mark.parametrize("module", [ThreeLayers(), Tanh(3, 4)])
+def test_a_module_is_not_read_by_the_names_of_its_layers(module):
+    with pytest.raises(TypeError, match=f"a must be a TwoLayerReLU.*got {type(module).__name__}"):
+        as_weights(module, "a")
+
+
 def test_interpolation_is_exact_at_both_ends():
     a, b = (init_students([seed], 4, 3, c=2, scale=1e8 if seed else 1e-8) for seed in (0, 1))
     for alpha, want in ((0.0, a), (1.0, b)):
