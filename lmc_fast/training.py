@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A plain torch training loop for one model and any optimizer."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -35,7 +36,8 @@ def train(
     loss : {"mse", "cross_entropy"}
         Mean over samples of sum over outputs of (f - y)^2 / 2, or of -log softmax(f)[y] in nats.
     optimizer : torch.optim.Optimizer, or a function from parameters to one
-        E.g. ``functools.partial(torch.optim.Adam, lr=1e-3)``.
+        E.g. ``functools.partial(torch.optim.Adam, lr=1e-3)``. Those that evaluate the loss several
+        times a step, such as LBFGS, do so on the samples of that step.
     steps : int
     batch_size : int, optional
         All n samples if None; else shuffled epochs, batches running across their borders.
@@ -62,25 +64,37 @@ def train(
         raise ValueError(f"steps must be at least 0; got {steps}")
     if batch_size is not None and not 1 <= batch_size <= n:
         raise ValueError(f"batch_size must be None or in 1..n = 1..{n}; got {batch_size}")
-    with torch.no_grad():
-        outputs = model(x[:1])
-    y = check_targets(y, loss, n, outputs.shape[-1], outputs.dtype, x.device)
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = optimizer(model.parameters())
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("x must be finite; it holds NaN or infinity")
+    rule = optimizer
+    if not isinstance(rule, torch.optim.Optimizer):
+        rule = rule(model.parameters())
     batches = _batches(n, batch_size or n, seed)
+    chosen: slice | Tensor = slice(None)
     losses: list[float] = []
-    for step in range(steps):
-        chosen = slice(None) if batch_size is None else next(batches).to(x.device)
-        value = mean_loss(model(x[chosen]), y[chosen], loss)
-        losses.append(float(value.detach()))
-        if not torch.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {losses[-1]} at step {step}: training "
-                "diverged; use a smaller learning rate"
-            )
-        optimizer.zero_grad()
+
+    def evaluate() -> float:
+        """Loss on the chosen samples, with its gradients; the first of a step is recorded."""
+        nonlocal y
+        outputs = model(x[chosen])
+        if not losses:
+            y = check_targets(y, loss, n, outputs.shape[-1], outputs.dtype, x.device)
+        value = mean_loss(outputs, y[chosen], loss)
+        if len(losses) == step:
+            losses.append(float(value.detach()))
+            if not math.isfinite(losses[-1]):
+                raise FloatingPointError(
+                    f"the loss became {losses[-1]} at step {step}: training "
+                    "diverged; use a smaller learning rate"
+                )
+        rule.zero_grad()
         torch.autograd.backward(value)
-        optimizer.step()
+        return float(value.detach())
+
+    for step in range(steps):
+        if batch_size is not None:
+            chosen = next(batches).to(x.device)
+        rule.step(evaluate)
         if callback is not None and callback(step, losses[-1]):
             break
     return torch.tensor(losses, dtype=torch.float64)

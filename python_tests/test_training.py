@@ -52,8 +52,8 @@ def test_each_epoch_visits_every_sample_once():
 
     x = torch.arange(5, dtype=torch.float64)[:, None]
     train(Watch(), x, x, optimizer=SGD, steps=5, batch_size=3, seed=2)
-    visited = [value for batch in seen[1:] for value in batch]  # the first call asks for the shape
-    assert [len(batch) for batch in seen[1:]] == [3] * 5
+    visited = [value for batch in seen for value in batch]
+    assert [len(batch) for batch in seen] == [3] * 5
     for epoch in range(3):
         assert sorted(visited[5 * epoch : 5 * epoch + 5]) == [0, 1, 2, 3, 4]
     assert visited[:5] != visited[5:10]
@@ -101,6 +101,28 @@ def test_an_optimizer_may_be_given_and_the_callback_may_stop():
     assert losses[2] < losses[0]
 
 
+@pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
+def test_lbfgs_solves_a_linear_least_squares_problem(line_search):
+    # y = 2 x exactly: the loss falls from |2 x|^2 / 2n to rounding, one entry per step.
+    net = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(net.weight)
+    x = torch.tensor([[1.0], [3.0]]).double()
+    lbfgs = partial(torch.optim.LBFGS, max_iter=20, line_search_fn=line_search)
+    losses = train(net, x, 2 * x, optimizer=lbfgs, steps=3)
+    assert losses.shape == (3,)
+    assert_close(losses[0], (4 + 36) / 4, 0)
+    assert_close(net.weight, torch.full((1, 1), 2.0), 1e-6)
+
+
+def test_a_model_with_batch_norm_sees_whole_batches_only():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(6)
+    net = nn.Sequential(nn.Linear(4, 6), norm, nn.ReLU(), nn.Linear(6, 1)).double()
+    losses = train(net, X, Y, optimizer=SGD, steps=20, batch_size=6)
+    assert losses[-1] < losses[0]
+    assert int(norm.num_batches_tracked) == 20
+
+
 def test_no_steps_change_nothing():
     net = network()
     before = net.hidden.weight.detach().clone()
@@ -117,6 +139,7 @@ def test_divergence_is_an_error():
     ("arguments", "message"),
     [
         ({"x": X[:0]}, "x must hold at least one sample"),
+        ({"x": X.masked_fill(X > 1, torch.nan)}, "x must be finite; it holds NaN or infinity"),
         ({"y": Y[:3]}, r"y must be \(n, c\) = \(12, 1\)"),
         ({"steps": -1}, "steps must be at least 0"),
         ({"batch_size": 13}, r"in 1..n = 1..12; got 13"),
