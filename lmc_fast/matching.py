@@ -81,14 +81,19 @@ def match(
 
     Notes
     -----
+    A pair is matched alone: the others in the stack do not change its costs.
+
     gap : for w2 = 1, |u_i| + |v_j| - |u_i + v_j|: for rotation-invariant inputs the mean of
         (relu(u.x) + relu(v.x)) / 2 - relu((u + v).x / 2) is proportional to it. It is zero when
         the two are parallel or one is dead, the two cases in which interpolating them is free. For
         other w2 (columns a, b), the root mean square over x ~ N(0, I) of (a relu(u.x) + b
-        relu(v.x)) / 2 - (a + b) relu((u + v).x / 2) / 2.
+        relu(v.x)) / 2 - (a + b) relu((u + v).x / 2) / 2. See :func:`gap_cost` and
+        :func:`deficit_cost`, where both are derived.
     weights : minus the inner product of all weights of the two neurons (incoming, bias, outgoing;
-        a constant w2 adds a constant).
-    activations : minus the mean over x of the product of the two activations.
+        a constant w2 adds a constant): weight matching of Ainsworth, Hayase, Srinivasa, Git
+        Re-Basin, ICLR 2023, arXiv 2209.04836, exact for one hidden layer.
+    activations : minus the mean over x of the product of the two activations: their activation
+        matching.
     none, random : the identity, and a uniformly random permutation.
     """
     check_option(cost, "cost", COSTS)
@@ -132,14 +137,21 @@ def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callabl
     for name, weights in (("a", a), ("b", b)):
         remedy = "The closed form of cost='gap' has none: use 'weights', or 'activations' with x"
         check_no_biases(weights, name, remedy)
-    plain = a.w2.shape[1] == 1 and bool((a.w2 == 1).all() and (b.w2 == 1).all())
-    if plain:
-        return lambda p: gap_cost(a.w1[p], b.w1[p])
-    return lambda p: deficit_cost(a.w1[p], a.w2[p], b.w1[p], b.w2[p])
+    return lambda p: _gap_cost_of_pair(a, b, p)
+
+
+def _gap_cost_of_pair(a: Weights, b: Weights, p: int) -> Tensor:
+    if a.w2.shape[1] == 1 and bool((a.w2[p] == 1).all() and (b.w2[p] == 1).all()):
+        return gap_cost(a.w1[p], b.w1[p])
+    return deficit_cost(a.w1[p], a.w2[p], b.w1[p], b.w2[p])
 
 
 def gap_cost(u: Tensor, v: Tensor) -> Tensor:
-    """|u_i| + |v_j| - |u_i + v_j|: (m, d), (m, d) -> (m, m) float64."""
+    """|u_i| + |v_j| - |u_i + v_j|: (m, d), (m, d) -> (m, m) float64.
+
+    E relu(u.x) = |u| / sqrt(2 pi) for x ~ N(0, I), so this is 2 sqrt(2 pi) times the mean of
+    (relu(u.x) + relu(v.x)) / 2 - relu((u + v).x / 2).
+    """
     norm_u, norm_v, cosine = _polar(u, v)
     total = norm_u[:, None] + norm_v
     product = norm_u[:, None] * norm_v
@@ -152,7 +164,9 @@ def deficit_cost(u: Tensor, a: Tensor, v: Tensor, b: Tensor) -> Tensor:
     """Root mean square midpoint deficit over x ~ N(0, I): (m, m) float64.
 
     The deficit of neurons (u, a) and (v, b) is (a relu(u.x) + b relu(v.x)) / 2 - e relu(s.x) with
-    e = (a + b) / 2 and s = (u + v) / 2.
+    e = (a + b) / 2 and s = (u + v) / 2. Its square is a sum of six products of two ReLUs, whose
+    means are the degree-1 arc-cosine kernel (Cho and Saul, Kernel Methods for Deep Learning,
+    NeurIPS 2009); see :mod:`lmc_fast.reference.population_loss`.
 
     Parameters
     ----------
@@ -185,8 +199,9 @@ def deficit_cost(u: Tensor, a: Tensor, v: Tensor, b: Tensor) -> Tensor:
 
 
 def _shape(cosine: Tensor) -> Tensor:
-    t = cosine.acos()
-    return kernel_shape(t, math.pi - t, cosine)
+    # Half angles: acos loses digits near 0 and pi.
+    sine, half = (1 - cosine).sqrt(), (1 + cosine).sqrt()
+    return kernel_shape(2 * torch.atan2(sine, half), 2 * torch.atan2(half, sine), cosine)
 
 
 def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -165,6 +165,16 @@ def test_pairs_are_matched_one_by_one():
         assert_close(alone.cost[0], together.cost[p], 0)
 
 
+def test_w2_of_one_pair_does_not_change_the_cost_of_another():
+    w1a, w1b = students(5, pairs=2).w1, students(5, pairs=2, seed=10).w1
+    w2 = torch.tensor([[[1.0]], [[2.0]]], dtype=torch.float64).expand(2, 1, 5)
+    together = match((w1a, w2), (w1b, w2))
+    for p in range(2):
+        alone = match((w1a[p], w2[p]), (w1b[p], w2[p]))
+        assert_close(alone.cost[0], together.cost[p], 0)
+        assert torch.equal(alone.perm[0], together.perm[p])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
