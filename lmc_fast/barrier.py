@@ -100,6 +100,13 @@ def barrier_height(
     -------
     height, alpha : Tensor, shape (P,)
         The chord's height is never negative, since the ends themselves are on it.
+
+    Notes
+    -----
+    "chord" is the barrier of Entezari, Sedghi, Saukh, Neyshabur, ICLR 2022, arXiv 2110.06296;
+    "endpoint_mean" is the instability of Frankle, Dziugaite, Roy, Carbin, ICML 2020, arXiv
+    1912.05671; "midpoint" is the latter at alpha = 1/2 alone, for which two losses and a third are
+    enough. For ends of equal loss the first two are the same.
     """
     check_option(definition, "definition", DEFINITIONS)
     if losses.ndim != 2 or tuple(alphas.shape) != (losses.shape[1],):

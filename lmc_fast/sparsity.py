@@ -60,7 +60,11 @@ def alive_fraction(w1: object, w2: Tensor | None = None, threshold: float = 1e-3
 
 
 def participation_ratio(w1: object, w2: Tensor | None = None) -> Tensor:
-    """(sum s)^2 / sum s^2: from 1 (one neuron) to m (all equal), 0 for a network of zeros: (S,)."""
+    """(sum s)^2 / sum s^2: from 1 (one neuron) to m (all equal), 0 for a network of zeros: (S,).
+
+    The effective number of neurons, as physicists count the sites of a localised state (Bell and
+    Dean, Discuss. Faraday Soc. 50, 1970).
+    """
     relative = _relative(neuron_strengths(w1, w2))
     squares = relative.square().sum(1)
     return relative.sum(1).square() / torch.where(squares > 0, squares, 1.0)
@@ -69,7 +73,8 @@ def participation_ratio(w1: object, w2: Tensor | None = None) -> Tensor:
 def hoyer(w1: object, w2: Tensor | None = None) -> Tensor:
     """(sqrt m - |s|_1 / |s|_2) / (sqrt m - 1): from 0 (all equal) to 1 (one neuron): (S,).
 
-    NaN where it is not defined: m = 1, or a network of zeros. (Hoyer, JMLR 2004.)
+    NaN where it is not defined: m = 1, or a network of zeros. (Hoyer, Non-negative matrix
+    factorization with sparseness constraints, JMLR 5, 2004.)
     """
     relative = _relative(neuron_strengths(w1, w2))
     root = math.sqrt(relative.shape[1])
