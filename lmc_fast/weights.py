@@ -304,7 +304,7 @@ def _module_arrays(module: nn.Module, name: str) -> tuple[Any, Any, Any, Any]:
         # Layers of the right names do not tell what a module computes with them.
         raise TypeError(
             f"{name} must be a TwoLayerReLU or nn.Sequential(Linear, ReLU, Linear); got "
-            f"{type(module).__name__}. If it computes w2 relu(w1 x + b1) + b2, pass (w1, b1, w2, b2)"
+            f"{type(module).__name__}. If it computes the same, pass (w1, b1, w2, b2)"
         )
     arrays = (hidden.weight, hidden.bias, output.weight, output.bias)
     w1, b1, w2, b2 = (None if array is None else array.detach() for array in arrays)
