@@ -152,7 +152,7 @@ def mnist(
     n_train : int, optional
         Keep the first n_train training samples only.
     download : bool
-        Fetch files that are nowhere, into the first of these places, and check their md5.
+        Fetch files that are in none of these places into the first, and check their md5.
     dtype : torch.dtype
 
     Raises
@@ -161,6 +161,11 @@ def mnist(
         Naming the files, the places tried, and why a download failed.
     ValueError
         For a file that is truncated or is not what its name says.
+
+    Warns
+    -----
+    UserWarning
+        For a file whose md5 is not MNIST's: a subset, or another data set under the same names.
     """
     check_float_dtype(torch.empty(0, dtype=dtype), "dtype")
     files = find_or_download(data_dir, download)

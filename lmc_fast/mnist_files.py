@@ -3,17 +3,19 @@
 
 import gzip
 import hashlib
+import http.client
 import os
 import struct
 import tempfile
 import urllib.request
+import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-# md5 of the uncompressed files: gzip streams of the same content differ between mirrors.
+# md5 of the uncompressed content: gzip streams of the same content differ between mirrors.
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -28,7 +30,10 @@ TIMEOUT_SECONDS = 20
 
 
 def find_or_download(data_dir: str | Path | None, download: bool) -> dict[str, Path]:
-    """The four files by name, from the first place that has all of them, or freshly fetched.
+    """The four files by name, from the first place that has all of them.
+
+    Where none has, each file comes from the first place that has it, and what is nowhere is
+    fetched into the first place.
 
     Raises
     ------
@@ -36,24 +41,24 @@ def find_or_download(data_dir: str | Path | None, download: bool) -> dict[str, P
         Naming what is missing, every place tried, and why a download failed.
     """
     folders = places(data_dir)
+    present: dict[str, Path] = {}
     for folder in folders:
         for inside in (folder, folder / "mnist"):
             found = _files_in(inside)
             if len(found) == len(MD5):
                 return found
-    tried = ", ".join(str(folder) for folder in folders)
+            present = found | present
     reason = "downloading was switched off"
     if download:
-        target = folders[0]
         try:
-            present = _files_in(target)
             for name in MD5:
                 if name not in present:
-                    _download(name, target)
-            return _files_in(target)
+                    present[name] = _download(name, folders[0])
+            return present
         except OSError as error:
             reason = f"downloading failed: {error}"
-    missing = ", ".join(f"{name}[.gz]" for name in MD5 if name not in _files_in(folders[0]))
+    missing = ", ".join(f"{name}[.gz]" for name in MD5 if name not in present)
+    tried = ", ".join(str(folder) for folder in folders)
     raise FileNotFoundError(
         f"the MNIST files {missing} were not found in {tried} (or a subfolder mnist), and "
         f"{reason}. Put them into a folder and pass it as data_dir (--data-dir) or in LMC_FAST_DATA"
@@ -71,6 +76,9 @@ def places(data_dir: str | Path | None) -> list[Path]:
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes with that many dimensions; gzipped if its name ends in .gz.
+
+    Warns if it has the name of one of MNIST's files and another content: it may be a subset made on
+    purpose, or another data set that uses the same names, such as Fashion-MNIST.
 
     Raises
     ------
@@ -96,6 +104,13 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             f"{wanted}; its header announces {size} bytes of shape {shape}, but "
             f"{len(content) - header} follow. {remedy}"
         )
+    name = path.name.removesuffix(".gz")
+    if name in MD5 and _md5(content) != MD5[name]:
+        warnings.warn(
+            f"{path} is not MNIST's file of that name: the md5 of its content is not {MD5[name]}. "
+            "Is it a subset, or another data set such as Fashion-MNIST?",
+            stacklevel=4,  # the caller of lmc_fast.mnist
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
@@ -109,7 +124,11 @@ def _files_in(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _download(name: str, folder: Path) -> None:
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _download(name: str, folder: Path) -> Path:
     """Fetch one file from the first mirror that has the right one; OSError if none does."""
     failures = []
     for mirror in MIRRORS:
@@ -117,22 +136,24 @@ def _download(name: str, folder: Path) -> None:
         try:
             with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response:
                 packed = response.read()
-            digest = hashlib.md5(gzip.decompress(packed), usedforsecurity=False).hexdigest()
-        except (OSError, EOFError, zlib.error) as error:
-            failures.append(f"{address}: {error}")
+            digest = _md5(gzip.decompress(packed))
+        # HTTPException: a connection that was cut, among others.
+        except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
+            failures.append(f"{address}: {error!r}")
             continue
         if digest != MD5[name]:
             failures.append(f"{address}: md5 is {digest}, should be {MD5[name]}")
             continue
         folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.gz"
         # Renamed once complete, so that a reader never sees half a file.
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as partial:
             try:
                 partial.write(packed)
                 partial.close()
-                os.replace(partial.name, folder / f"{name}.gz")
+                os.replace(partial.name, path)
             except OSError:
                 os.unlink(partial.name)
                 raise
-        return
+        return path
     raise OSError("; ".join(failures))

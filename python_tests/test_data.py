@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 import gzip
+import hashlib
+import http.client
 import math
 import os
 import struct
@@ -27,12 +29,14 @@ def idx(array):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Small MNIST files: five training and two test images of 2 x 3 pixels."""
+def folder(tmp_path, monkeypatch):
+    """Small MNIST files, known by their md5: five training, two test images of 2 x 3 pixels."""
     for split, count in (("train", 5), ("t10k", 2)):
         pixels = np.arange(count * 6).reshape(count, 2, 3) * 5
         (tmp_path / f"{split}-images-idx3-ubyte").write_bytes(idx(pixels))
         (tmp_path / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.arange(count) + 3))
+    sums = {name: hashlib.md5((tmp_path / name).read_bytes()).hexdigest() for name in NAMES}
+    monkeypatch.setattr(mnist_files, "MD5", sums)
     return tmp_path
 
 
@@ -183,6 +187,7 @@ def test_damaged_gzip_files_are_named(folder, damage):
         mnist(folder)
 
 
+@pytest.mark.filterwarnings("ignore:.*is not MNIST's file")
 def test_labels_must_fit_the_images(folder):
     (folder / "train-labels-idx1-ubyte").write_bytes(idx([1, 2]))
     with pytest.raises(ValueError, match=r"as many images as labels.*got 5 and 2"):
@@ -192,17 +197,13 @@ def test_labels_must_fit_the_images(folder):
         mnist(folder)
 
 
-def serve(folder, monkeypatch, md5_of=None):
+def serve(folder, monkeypatch):
     """Let downloads come from ``folder`` through file addresses."""
     source = folder / "served"
     source.mkdir()
-    sums = {}
     for name in NAMES:
-        content = (folder / name).read_bytes()
-        (source / f"{name}.gz").write_bytes(gzip.compress(content))
-        sums[name] = mnist_files.hashlib.md5(md5_of or content).hexdigest()
+        (source / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
     monkeypatch.setattr(mnist_files, "MIRRORS", (f"{source.as_uri()}/",))
-    monkeypatch.setattr(mnist_files, "MD5", sums)
 
 
 def test_missing_files_are_downloaded_once(folder, elsewhere, monkeypatch):
@@ -214,8 +215,49 @@ def test_missing_files_are_downloaded_once(folder, elsewhere, monkeypatch):
     assert len(mnist().x_train) == 5
 
 
+def test_only_files_that_are_nowhere_are_downloaded(folder, elsewhere, monkeypatch):
+    serve(folder, monkeypatch)
+    named, cached = elsewhere / "named", elsewhere / "lmc_fast"
+    cached.mkdir()
+    for name in NAMES[:3]:
+        (folder / name).rename(cached / name)
+    monkeypatch.setenv("LMC_FAST_DATA", str(named))
+    assert len(mnist().x_train) == 5
+    assert [path.name for path in named.iterdir()] == [f"{NAMES[3]}.gz"]
+
+
+def test_a_cut_connection_goes_on_to_the_second_mirror(folder, elsewhere, monkeypatch):
+    serve(folder, monkeypatch)
+    (good,) = mnist_files.MIRRORS
+    monkeypatch.setattr(mnist_files, "MIRRORS", ("http://cut.invalid/", good))
+    fetch = mnist_files.urllib.request.urlopen
+
+    def cut(address, timeout):
+        if address.startswith("http:"):
+            raise http.client.IncompleteRead(b"half")
+        return fetch(address, timeout=timeout)
+
+    monkeypatch.setattr(mnist_files.urllib.request, "urlopen", cut)
+    assert len(mnist().x_train) == 5
+    monkeypatch.setattr(mnist_files, "MIRRORS", ("http://cut.invalid/",))
+    with pytest.raises(FileNotFoundError, match=r"downloading failed: .*IncompleteRead"):
+        mnist(elsewhere / "empty")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_another_data_set_under_the_same_names_is_not_taken_silently(folder, packed):
+    content = idx(np.zeros((5, 2, 3)))
+    (folder / NAMES[0]).write_bytes(content)
+    if packed:
+        (folder / f"{NAMES[0]}.gz").write_bytes(gzip.compress(content))
+        (folder / NAMES[0]).unlink()
+    with pytest.warns(UserWarning, match=f"{NAMES[0]}.* is not MNIST's file .*Fashion-MNIST"):
+        assert (mnist(folder).x_train == 0).all()
+
+
 def test_a_download_with_another_checksum_is_refused(folder, elsewhere, monkeypatch):
-    serve(folder, monkeypatch, md5_of=b"something else")
+    serve(folder, monkeypatch)
+    monkeypatch.setattr(mnist_files, "MD5", dict.fromkeys(NAMES, "0" * 32))
     with pytest.raises(FileNotFoundError, match=r"downloading failed: .*md5 is"):
         mnist()
     assert not (elsewhere / "lmc_fast").exists()
