@@ -12,7 +12,7 @@ from .losses import check_option
 from .mnist_files import find_or_download, read_idx
 from .nets import TwoLayerReLU
 from .reference.population_loss import INPUTS
-from .weights import check_float_dtype
+from .weights import check_float_dtype, check_sizes
 
 TEACHER_KINDS = ("orthonormal", "random")
 
@@ -60,7 +60,7 @@ def teacher(
     """
     check_option(kind, "kind", TEACHER_KINDS)
     check_float_dtype(torch.empty(0, dtype=dtype), "dtype")
-    _check_sizes(d=d, M=M)
+    check_sizes(d=d, M=M)
     if kind == "orthonormal" and d < M:
         raise ValueError(
             f"M must be at most d = {d} for orthonormal vectors; got {M}. Use kind='random'"
@@ -90,7 +90,7 @@ def sample_inputs(
     """n inputs (n, d): N(0, I_d), or uniform on the sphere of radius ``radius``."""
     check_option(inputs, "inputs", INPUTS)
     check_float_dtype(torch.empty(0, dtype=dtype), "dtype")
-    _check_sizes(n=n, d=d)
+    check_sizes(n=n, d=d)
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius must be finite and above 0; got {radius}")
     generator = torch.Generator().manual_seed(seed)
@@ -199,9 +199,3 @@ def _images_and_labels(
         raise ValueError(f"{label_file} must hold labels 0 to 9; got {int(labels.max())}")
     x = torch.from_numpy(images).reshape(len(images), -1).to(dtype) / 255
     return x, torch.from_numpy(labels).long()
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .ops.two_layer_relu import two_layer_relu
-from .weights import Teacher, Weights, as_teacher, as_weights, check_float_dtype
+from .weights import Teacher, Weights, as_teacher, as_weights, check_float_dtype, check_sizes
 
 __all__ = ["Teacher", "TwoLayerReLU", "Weights", "as_teacher", "as_weights", "init_students"]
 
@@ -49,9 +49,7 @@ class TwoLayerReLU(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for letter, size in (("d", d), ("m", m), ("c", c)):
-            if size < 1:
-                raise ValueError(f"{letter} must be at least 1; got {size}")
+        check_sizes(d=d, m=m, c=c)
         self.hidden = nn.Linear(d, m, bias, device=device, dtype=dtype)
         self.output = nn.Linear(m, c, bias, device=device, dtype=dtype)
         check_float_dtype(self.hidden.weight, "dtype")
@@ -153,9 +151,7 @@ def init_students(
         w1 (S, m, d), w2 (S, c, m), no biases.
     """
     check_float_dtype(torch.empty(0, dtype=dtype), "dtype")
-    for letter, size in (("m", m), ("d", d), ("c", 1 if c is None else c)):
-        if size < 1:
-            raise ValueError(f"{letter} must be at least 1; got {size}")
+    check_sizes(m=m, d=d, c=1 if c is None else c)
     for name, value in (("scale", scale), ("w2_scale", w2_scale)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be finite and at least 0; got {value}")

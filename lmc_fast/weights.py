@@ -234,6 +234,13 @@ def check_float_dtype(tensor: Tensor, name: str) -> None:
         )
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError unless every size is at least 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1; got {size}")
+
+
 def _float_tensor(array: object, name: str) -> Tensor:
     if not isinstance(array, Tensor):
         raise TypeError(
