@@ -16,9 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .weights import as_teacher, as_weights, check_no_biases, check_same_architecture
+from .weights import (
+    as_teacher,
+    as_weights,
+    check_no_biases,
+    check_same_architecture,
+    check_sizes,
+)
 
 DEAD, NO_TYPE = -1, -2
+# How far the teacher's inner products may be from 0 and 1: a float32 teacher passes.
+ORTHONORMAL = 1e-5
 
 
 class Certificate(NamedTuple):
@@ -68,8 +76,7 @@ def sample_global_minima(
     types, d = v1.shape
     if m < types:
         raise ValueError(f"m must be at least M = {types} for a minimum of zero loss; got {m}")
-    if P < 1:
-        raise ValueError(f"P must be at least 1; got {P}")
+    check_sizes(P=P)
     if not 0 <= death <= 1:
         raise ValueError(f"death must lie in [0, 1]; got {death}")
     minima = torch.zeros(P, m, d, dtype=torch.float64)
@@ -143,6 +150,11 @@ def zero_barrier_certificate(
             raise ValueError(f"{name} must have w2 = 1 for the certificate")
     pairs, m, _, _ = a.sizes
     v1 = _unit_teacher(teacher)
+    if bool(((v1 @ v1.T - torch.eye(len(v1))).abs() > ORTHONORMAL).any()):
+        raise ValueError(
+            "teacher must have orthonormal neurons, for which alone the certificate is known to be "
+            "necessary and sufficient"
+        )
     types_a, types_b = neuron_types(a.w1, teacher, tol), neuron_types(b.w1, teacher, tol)
     minima = _is_minimum(a.w1, types_a, v1, tol) & _is_minimum(b.w1, types_b, v1, tol)
     needed = torch.full((pairs,), -1, dtype=torch.int64)

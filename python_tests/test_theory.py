@@ -106,6 +106,11 @@ def test_gap_matching_has_cost_zero_iff_the_certificate_holds():
     assert torch.equal(match(a, b).cost <= rounding(50, 3.0), holds)
 
 
+def test_a_float32_teacher_is_orthonormal_enough():
+    v1 = teacher(200, 100, dtype=torch.float32).hidden.weight.detach()
+    assert zero_barrier_certificate(v1, v1, v1).holds.tolist() == [True]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -123,6 +128,8 @@ def test_gap_matching_has_cost_zero_iff_the_certificate_holds():
             "a must have w2 = 1",
         ),
         (lambda: zero_barrier_certificate(V, V[:2], TEACHER), "same width m"),
+        (lambda: zero_barrier_certificate(V, V, V + 0.1), "orthonormal neurons"),
+        (lambda: zero_barrier_certificate(V, V, 2 * V), "orthonormal neurons"),
     ],
 )
 def test_bad_input(call, message):
