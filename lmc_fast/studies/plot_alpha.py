@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from .cells import column
 from .config import LearningRateConfig, TeacherProblem
 from .plot_style import COLUMN, LOOKS, new_figure
 from .statistics import ROUNDING
@@ -17,13 +18,13 @@ def alpha_figure(summary: Summary, store: Store) -> Figure | None:
 
     The group: with a teacher, the highest matched barrier beyond m = M; with images, the middle
     width; in a learning-rate study, the last step size below the divergence threshold. None where
-    no pair survived.
+    no such pair survived.
     """
     group = _group(summary)
     if group is None:
         return None
     best, split = summary.best_matching(), summary.splits[-1]
-    row = _median_row(group, f"barrier_{best}" + ("" if split == "population" else f"_{split}"))
+    row = _median_row(group, column("barrier", best, split))
     key = CellKey(group.width, group.lr, int(row["seed_a"] or 0), int(row["seed_b"] or 0))
     curves = {c.matching: c for c in store.curves(key) if c.split == split}
     figure = new_figure(COLUMN, 2.7)
@@ -52,6 +53,9 @@ def alpha_figure(summary: Summary, store: Store) -> Figure | None:
 
 def _group(summary: Summary) -> Group | None:
     groups = [group for group in summary.groups if group.sound]
+    if summary.bracket is not None:
+        # Beyond it some pairs survive by chance.
+        groups = [group for group in groups if group.lr <= summary.bracket.low]
     if not groups or isinstance(summary.config, LearningRateConfig):
         return groups[-1] if groups else None
     problem = summary.config.problem

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.plot_alpha import alpha_figure
 from lmc_fast.studies.plot_learning_rate import learning_rate_figure
 from lmc_fast.studies.plot_style import LOOKS, LogFloor, style
 from lmc_fast.studies.plot_width import width_figure
@@ -124,6 +125,15 @@ def test_the_learning_rate_axis_is_in_units_of_the_threshold(tmp_path: Path) -> 
     np.testing.assert_allclose(alive.lines[0].get_xdata(), [0.5, 0.9, 1.1])
     np.testing.assert_array_equal(alive.lines[0].get_ydata(), [20, 20, 20])
     assert "divergence threshold (lr = 0.9999 = 20/m, shaded beyond)" in texts(figure)
+
+
+def test_the_curve_along_alpha_is_of_a_step_size_below_the_threshold(tmp_path: Path) -> None:
+    # Steps of 0.5, 0.9 and 1.1 thresholds, pairs survive at all of them.
+    fill_store(tmp_path, small("learning-rate"))
+    with open_existing(tmp_path) as store, style():
+        figure = alpha_figure(summarise(store), store)
+    assert figure is not None
+    assert "lr = 0.9" in texts(figure)
 
 
 def test_settings_without_a_survivor_are_marked_and_not_drawn(tmp_path: Path) -> None:
