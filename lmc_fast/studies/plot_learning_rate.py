@@ -15,6 +15,7 @@ from .plot_style import (
     Measure,
     count_failures,
     describe,
+    describe_pairs,
     draw_measure,
     legend_below,
     measures,
@@ -111,5 +112,5 @@ def _axis_label(summary: Summary) -> str:
 def _title(summary: Summary) -> str:
     config, m = summary.config, summary.groups[0].width
     lines = [f"Sparsity and barrier against learning rate, m = {m}: {describe(config)}"]
-    lines.append(f"{config.pairs} pairs per step size, bands of barriers: 95% bootstrap interval")
+    lines.append(describe_pairs(config, "step size"))
     return "\n".join([*lines, *count_failures(summary)])

