@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Sharpness: the largest Hessian eigenvalue of the population loss, which bounds the step size.
 
-Gradient descent with step lr is stable around a minimum while lr < 2 / sharpness.
+Gradient descent with step lr is stable around a minimum while lr < 2 / sharpness, the edge of
+stability (Cohen et al., "Gradient descent on neural networks typically occurs at the edge of
+stability", ICLR 2021, arXiv 2103.00065).
 """
 
 from collections.abc import Callable
@@ -32,7 +34,7 @@ def sharpness(
     """Largest eigenvalue of the Hessian of the population loss in w1, for S students.
 
     Power iteration, improved to the largest Ritz value over all its iterates (Lanczos with full
-    reorthogonalisation), so that a negative eigenvalue of larger size does not mislead it. A
+    reorthogonalisation; Golub and Van Loan, Matrix Computations, section 10.1), so that a negative eigenvalue of larger size does not mislead it. A
     Hessian-vector product is a central difference of the closed-form gradient. A student's value
     does not depend on the other students, to the last bit.
 
