@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 OUT ?= studies
 
-.PHONY: study test lint format bench clean install
+.PHONY: study test lint format bench bench-quick clean install
 
 study: $(STAMP)
 	$(BIN)/lmc-fast study width --preset quick --out $(OUT)/width-quick
@@ -27,8 +28,11 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
 
-bench: $(STAMP)
+bench: $(STAMP) $(BENCH_STAMP)
 	$(BIN)/python -m bench
+
+bench-quick: $(STAMP) $(BENCH_STAMP)
+	$(BIN)/python -m bench --quick
 
 install: $(STAMP)
 
@@ -36,6 +40,10 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
 	touch $(STAMP)
+
+$(BENCH_STAMP): pyproject.toml constraints.txt | $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt jax
+	touch $(BENCH_STAMP)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis lmc_fast/_native*.so

@@ -17,7 +17,9 @@ from rich.table import Table
 
 import lmc_fast
 
-from . import path_losses, population_loss, train_ensemble, two_layer_relu
+from . import ceiling, jax_baselines, path_losses, population_loss, train_ensemble, two_layer_relu
+from . import memory as memory_of
+from .compare import compare
 from .timer import OURS, Row, run
 
 OPS: dict[str, ModuleType] = {
@@ -63,7 +65,7 @@ def _seconds(s: float) -> str:
 
 def _table(op: str, rows: list[Row]) -> Table:
     table = Table(title=f"{op}: median (quartiles), ratio to {OURS}", title_justify="left")
-    for heading in ("size", "contestant", "time", "ratio", "GFLOP/s"):
+    for heading in ("size", "contestant", "time", "ratio", "GFLOP/s", "of ceiling"):
         table.add_column(heading, justify="left" if heading in ("size", "contestant") else "right")
     for row in rows:
         for name, median in row.median_s.items():
@@ -75,7 +77,17 @@ def _table(op: str, rows: list[Row]) -> Table:
                 f"{_seconds(median)} ({_seconds(low)} to {_seconds(high)})",
                 "1" if first else f"{row.ratio[name]:.1f}",
                 f"{row.gflops:.0f}" if first and row.gflops else "",
+                f"{row.ceiling_share:.0%}" if first and row.ceiling_share else "",
             )
+    return table
+
+
+def _memory_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "op", "size", "peak", title="memory beyond inputs and results", title_justify="left"
+    )
+    for row in rows:
+        table.add_row(row["op"], row["size"], f"{row['bytes'] / 2**20:.0f} MiB")
     return table
 
 
@@ -91,12 +103,27 @@ def main() -> None:
         "--rounds", type=int, help="interleaved rounds per row (default 9, quick 5)"
     )
     parser.add_argument("--out", type=Path, help="JSON file (default bench/results/<machine>.json)")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A.json", "B.json"),
+        help="time nothing; print what moved from A to B beyond the spread",
+    )
     arguments = parser.parse_args()
+    if arguments.compare:
+        print("\n".join(compare(*arguments.compare) or ["nothing moved beyond the spread"]))
+        return
     rounds = arguments.rounds or (5 if arguments.quick else 9)
     facts = machine()
     console = Console(width=150)
     console.print(", ".join(f"{key} {value}" for key, value in facts.items()))
     console.print(f"threads {arguments.threads}, {rounds} rounds, contestants interleaved")
+    torch.set_num_threads(arguments.threads)
+    ceilings = ceiling.measure(arguments.threads)
+    console.print("ceilings: " + ", ".join(f"{key} {v:.0f}" for key, v in ceilings.items()))
+    if reason := jax_baselines.why_skipped():
+        console.print(f"JAX is left out: {reason}")
     rows: list[Row] = []
     for op in arguments.op or OPS:
         measured = []
@@ -104,13 +131,25 @@ def main() -> None:
             if arguments.quick and not case.quick:
                 continue
             console.print(f"[dim]{op}: {case.size}[/dim]")
-            measured.append(run(case, arguments.threads, rounds))
+            measured.append(run(case, arguments.threads, rounds, ceilings))
         console.print(_table(op, measured))
         rows += measured
+    memory = [
+        {"op": job.op, "size": job.size, "bytes": memory_of.measure(job)}
+        for job in memory_of.JOBS
+        if not arguments.quick and (arguments.op is None or job.op in arguments.op)
+    ]
+    if memory:
+        console.print(_memory_table(memory))
     name = re.sub(r"[^a-z0-9]+", "-", f"{facts['processor']} {facts['cpu_target']}".lower())
     out = arguments.out or ROOT / "results" / f"{name}-{arguments.threads}-threads.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": facts, "rows": [row.as_dict() for row in rows]}
+    document = {
+        "machine": facts,
+        "ceilings": ceilings,
+        "rows": [row.as_dict() for row in rows],
+        "peak_memory": memory,
+    }
     out.write_text(json.dumps(document, indent=1) + "\n")
     console.print(f"written to {out}")
 

@@ -3,12 +3,14 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import lmc_fast
 from lmc_fast.reference import path_losses as reference
 
+from . import jax_baselines
 from .timer import OURS, Case
 
 SIZES = [  # n, m, d, c, A, in the quick selection
@@ -74,6 +76,11 @@ def _case(n: int, m: int, d: int, c: int, A: int, quick: bool) -> Case:
         loss, y = "cross_entropy", torch.randint(c, (n,), generator=generator)
     alphas = torch.linspace(0, 1, A, dtype=torch.float64)
 
+    jax_run = {}
+    if loss == "mse" and A <= LONGEST_LOOP + 1:
+        nets = [(net.w1[0], net.w2[0]) for net in (a, b)]
+        jax_run = jax_baselines.contestant(jax_baselines.path_losses, *nets, x, y, alphas)
+
     def verify() -> None:
         few = slice(0, 256)
         wide = [lmc_fast.Weights(*(None if t is None else t.double() for t in w)) for w in (a, b)]
@@ -83,6 +90,10 @@ def _case(n: int, m: int, d: int, c: int, A: int, quick: bool) -> Case:
         ours = lmc_fast.path_losses(a, b, x[few], y[few], alphas=alphas[:: A // 5], loss=loss)
         error = float((ours.losses - exact.losses).norm() / exact.losses.norm())
         assert error < 1e-5, f"relative error {error:.1e}"
+        everything = lmc_fast.path_losses(a, b, x, y, alphas=alphas, loss=loss).losses[0]
+        for name, call in jax_run.items():
+            error = float((torch.tensor(np.asarray(call())) - everything).norm())
+            assert error < 1e-4 * float(everything.norm()), f"{name}: error {error:.1e}"
 
     # Loops over more alphas are scaled up. That counts the two products once per LONGEST_LOOP
     # alphas, which adds under 1% to a loop over n m floats for each.
@@ -97,6 +108,7 @@ def _case(n: int, m: int, d: int, c: int, A: int, quick: bool) -> Case:
             OURS: lambda: lmc_fast.path_losses(a, b, x, y, alphas=alphas, loss=loss),
             eager: lambda: _eager_loop(a, b, x, y, looped, loss),
             two: lambda: _two_products(a, b, x, y, looped, loss),
+            **(jax_run if share == 1 else {}),
         },
         verify,
         work=4.0 * n * m * d,

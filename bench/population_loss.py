@@ -4,12 +4,14 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import lmc_fast
 from lmc_fast.reference import population_loss as reference
 
+from . import jax_baselines
 from .timer import OURS, Case
 
 SIZES = [(24, 40, 5, 10, True), (64, 20, 5, 10, False), (8, 256, 8, 16, False)]  # S, m, M, d
@@ -46,17 +48,20 @@ def _case(S: int, m: int, M: int, d: int, quick: bool) -> Case:
     def eager() -> tuple[Tensor, ...]:
         return torch.autograd.grad(batched_torch(w1, v1).sum(), w1)
 
+    jax_run = jax_baselines.contestant(jax_baselines.population_loss, w1, v1)
+
     def verify() -> None:
         exact = reference.population_loss_gradient(w1.detach(), None, teacher)
         loss = lmc_fast.population_loss(w1.detach(), None, teacher)
         assert float((loss / exact.loss - 1).abs().max()) < 1e-12
-        for gradient in (ours()[0], eager()[0]):
+        others = [torch.tensor(np.asarray(call())) for call in jax_run.values()]
+        for gradient in (ours()[0], eager()[0], *others):
             assert float((gradient - exact.w1).norm() / exact.w1.norm()) < 1e-10
 
     return Case(
         "population_loss",
         f"loss+gradient S={S} m={m} M={M} d={d} float64",
-        {OURS: ours, "batched torch": eager},
+        {OURS: ours, "batched torch": eager, **jax_run},
         verify,
         quick=quick,
     )

@@ -10,7 +10,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 OURS = "lmc_fast"
-SECONDS = 15.0  # of measured time after which a contestant sits out the rest of a case
+SECONDS = 6.0  # of measured time after which a contestant sits out the rest of a case
 
 
 @dataclass
@@ -27,6 +27,8 @@ class Case:
         Raises AssertionError unless our result is right (against the float64 reference).
     work : float, optional
         Floating-point operations of one call, when that is a meaningful count.
+    dtype : torch.dtype
+        In which ``work`` is done.
     quick : bool
         Whether ``--quick`` runs it.
     share : dict of str to float, optional
@@ -39,6 +41,7 @@ class Case:
     contestants: dict[str, Callable[[], Any]]
     verify: Callable[[], None]
     work: float | None = None
+    dtype: torch.dtype = torch.float32
     quick: bool = True
     share: dict[str, float] = field(default_factory=dict)
 
@@ -54,6 +57,7 @@ class Row:
     quartiles_s: dict[str, tuple[float, float]]
     rounds: dict[str, int]
     gflops: float | None
+    ceiling_share: float | None
     ratio: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,9 +65,8 @@ class Row:
         return asdict(self)
 
 
-def run(case: Case, threads: int, rounds: int) -> Row:
+def run(case: Case, threads: int, rounds: int, ceilings: dict[str, float]) -> Row:
     """Verify ``case``, warm up, and time its contestants interleaved."""
-    torch.set_num_threads(threads)
     case.verify()
     timers = {
         name: Timer("call()", globals={"call": call}, num_threads=threads)
@@ -89,6 +92,8 @@ def run(case: Case, threads: int, rounds: int) -> Row:
         low, _, high = statistics.quantiles(s, n=4, method="inclusive") if s[1:] else s * 3
         quartiles[name] = (low, high)
     ours = median[OURS]
+    gflops = None if case.work is None else case.work / ours / 1e9
+    ceiling = ceilings[f"{str(case.dtype)[6:]}_gflops"]
     return Row(
         case.op,
         case.size,
@@ -96,6 +101,7 @@ def run(case: Case, threads: int, rounds: int) -> Row:
         median,
         quartiles,
         {name: len(s) for name, s in seconds.items()},
-        None if case.work is None else case.work / ours / 1e9,
+        gflops,
+        None if gflops is None else gflops / ceiling,
         {name: m / ours for name, m in median.items() if name != OURS},
     )

@@ -3,12 +3,14 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import lmc_fast
 from lmc_fast.reference import two_layer_relu as reference
 
+from . import jax_baselines
 from .timer import OURS, Case
 
 SIZES = [  # n, m, d, c, dtype, in the quick selection
@@ -18,6 +20,10 @@ SIZES = [  # n, m, d, c, dtype, in the quick selection
     (4096, 4096, 784, 1, torch.float32, True),
     (4096, 4096, 784, 10, torch.float32, False),
     (4096, 4096, 64, 1, torch.float64, False),
+    (1, 1, 1, 1, torch.float32, True),
+    (16, 16, 16, 1, torch.float32, False),
+    (64, 64, 64, 1, torch.float32, True),
+    (256, 256, 64, 10, torch.float32, False),
 ]
 
 
@@ -38,6 +44,8 @@ def _case(n: int, m: int, d: int, c: int, dtype: torch.dtype, quick: bool) -> Ca
         f = network(x, w1, None, w2, None)
         return (f, *torch.autograd.grad(f, (w1, w2), df))
 
+    jax_run = jax_baselines.contestant(jax_baselines.two_layer_relu, x, w1, w2, df)
+
     def verify() -> None:
         eps = torch.finfo(dtype).eps
         wide = [t.detach().double().requires_grad_() for t in (w1, w2)]
@@ -45,9 +53,13 @@ def _case(n: int, m: int, d: int, c: int, dtype: torch.dtype, quick: bool) -> Ca
         exact = (f, *torch.autograd.grad(f, wide, df.double()))
         allowed = [20 * eps * float(want.detach().norm()) for want in exact]
         allowed[1] += _sign_slack(x.double(), *(t.detach() for t in wide), df.double(), eps)
-        for ours, want, bound in zip(step(lmc_fast.two_layer_relu), exact, allowed, strict=True):
-            error = float((ours - want).detach().norm())
-            assert error < bound, f"error {error:.1e}, allowed {bound:.1e}"
+        results = {OURS: step(lmc_fast.two_layer_relu)}
+        for name, call in jax_run.items():
+            results[name] = tuple(torch.tensor(np.asarray(r)) for r in call())
+        for name, result in results.items():
+            for got, want, bound in zip(result, exact, allowed, strict=True):
+                error = float((got - want).detach().norm())
+                assert error < bound, f"{name}: error {error:.1e}, allowed {bound:.1e}"
 
     return Case(
         "two_layer_relu",
@@ -55,9 +67,11 @@ def _case(n: int, m: int, d: int, c: int, dtype: torch.dtype, quick: bool) -> Ca
         {
             OURS: lambda: step(lmc_fast.two_layer_relu),
             "eager": lambda: step(reference.two_layer_relu),
+            **jax_run,
         },
         verify,
         work=4.0 * n * m * d,
+        dtype=dtype,
         quick=quick,
     )
 

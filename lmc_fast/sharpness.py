@@ -34,9 +34,10 @@ def sharpness(
     """Largest eigenvalue of the Hessian of the population loss in w1, for S students.
 
     Power iteration, improved to the largest Ritz value over all its iterates (Lanczos with full
-    reorthogonalisation; Golub and Van Loan, Matrix Computations, section 10.1), so that a negative eigenvalue of larger size does not mislead it. A
-    Hessian-vector product is a central difference of the closed-form gradient. A student's value
-    does not depend on the other students, to the last bit.
+    reorthogonalisation; Golub and Van Loan, Matrix Computations, section 10.1), so that a negative
+    eigenvalue of larger size does not mislead it. A Hessian-vector product is a central difference
+    of the closed-form gradient. A student's value does not depend on the other students, to the
+    last bit.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 """Makes the helpers of this folder importable by the tests below it, and shares fixtures."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -14,6 +15,10 @@ settings.load_profile("repeatable")
 # Plots in tests never open a window.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# A shell that starts the tests in the background ignores Ctrl-C for them, and so would the
+# processes that they start to be interrupted.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Under `pytest -n` the workers share the cores already.
 if "PYTEST_XDIST_WORKER" in os.environ:
