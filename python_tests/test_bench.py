@@ -39,9 +39,9 @@ def test_compare_takes_a_slower_machine_into_account() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_ceiling_loop_does_the_operations_it_counts(dtype: torch.dtype) -> None:
-    sink = torch.empty(2, dtype=dtype)
+    sink = torch.zeros(2, dtype=dtype)
     operations = _native.ceiling_multiply_add(sink, 100, 2)
-    # Every chain of x = x / 2 + 1 from 0 ends at 2, and each counts two operations a round.
+    # Every chain of x = x / 2 + 1 ends at 2, and each counts two operations a round.
     chains = operations / (2 * 100 * 2)
     assert sink.tolist() == [2.0 * chains] * 2
     assert _native.ceiling_multiply_add(sink, 300, 2) == 3 * operations

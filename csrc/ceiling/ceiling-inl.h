@@ -13,7 +13,8 @@ inline constexpr int kChains = LMC_REGISTERS == 32 ? 24 : 12;
 template <class T>
 int64_t multiply_add(int64_t rounds, int threads, T* sink) {
   for_each_task(threads, threads, [&](int64_t task, int) {
-    Vec<T> chain[kChains] = {};
+    Vec<T> chain[kChains];
+    for (int i = 0; i < kChains; ++i) chain[i] = broadcast(sink[task] + static_cast<T>(i));
     const Vec<T> factor = broadcast(T{0.5}), term = broadcast(T{1});
     for (int64_t round = 0; round < rounds; ++round)
 #pragma GCC unroll 32

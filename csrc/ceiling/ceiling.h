@@ -12,7 +12,8 @@ namespace lmc::ceiling {
 template <class T>
 struct Kernels {
   // Runs `rounds` rounds of independent multiply-adds in each of `threads` tasks; returns the
-  // operations done, a multiply-add counting as two. `sink` (threads) keeps the results alive.
+  // operations done, a multiply-add counting as two. `sink` (threads) gives the chains their starts
+  // and takes their sum, so that the compiler can neither merge nor drop them.
   int64_t (*multiply_add)(int64_t rounds, int threads, T* sink);
   void (*copy)(int64_t count, const T* in, T* out, int threads);
 };
