@@ -250,6 +250,7 @@ def test_barrier_on_images_shows_accuracy(tmp_path: Path, capsys: Capture) -> No
     assert "train" in written
     assert "test" in written
     assert "%" in written
+    assert "…" not in written  # nothing cut off
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 

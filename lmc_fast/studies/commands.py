@@ -117,7 +117,7 @@ def study(
     DIR/weights.
     """
     from .plots import plot_study
-    from .report import ProgressBar, study_table
+    from .report import ProgressBar, show, study_table
     from .runner import run_study
     from .store import open_existing
     from .summary import summarise
@@ -152,7 +152,7 @@ def study(
         raise typer.Exit(130) from None
     console = Console()
     with open_existing(folder) as store:
-        console.print(study_table(summarise(store)))
+        show(study_table(summarise(store)))
     skipped = outcome.cells - outcome.computed
     console.print(
         f"{outcome.cells} cells in {folder}"
@@ -259,7 +259,7 @@ def barrier(
     say what the loss is. Only tensors are read: a pickle that carries code is refused.
     """
     from .pairs import measure_pair, save_curve
-    from .report import barrier_table
+    from .report import barrier_table, show
 
     results = measure_pair(
         a,
@@ -275,7 +275,7 @@ def barrier(
         definition=definition,
         alphas=alphas,
     )
-    Console().print(barrier_table(results))
+    show(barrier_table(results))
     if save_plot is not None:
         save_curve(results, save_plot)
         print(save_plot)

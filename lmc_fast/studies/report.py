@@ -122,6 +122,12 @@ def barrier_table(results: Mapping[str, Barrier]) -> Table:
     return table
 
 
+def show(table: Table) -> None:
+    """Print it whole: wider than the terminal rather than with digits cut off."""
+    needed = Console(width=10_000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)
+
+
 def _narrow_table(title: str) -> Table:
     """An empty table without lines, so that many columns fit a terminal."""
     table = Table(title=title, box=None)
