@@ -100,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
-        "--rounds", type=int, help="interleaved rounds per row (default 9, quick 5)"
+        "--rounds", type=int, help="interleaved rounds per row (default 5, quick 3)"
     )
     parser.add_argument("--out", type=Path, help="JSON file (default bench/results/<machine>.json)")
     parser.add_argument(
@@ -114,7 +114,7 @@ def main() -> None:
     if arguments.compare:
         print("\n".join(compare(*arguments.compare) or ["nothing moved beyond the spread"]))
         return
-    rounds = arguments.rounds or (5 if arguments.quick else 9)
+    rounds = arguments.rounds or (3 if arguments.quick else 5)
     facts = machine()
     console = Console(width=150)
     console.print(", ".join(f"{key} {value}" for key, value in facts.items()))
