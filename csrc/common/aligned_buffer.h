@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Memory a kernel works in: aligned for the widest vector, freed when it goes out of scope.
+// Memory a kernel works in: aligned for the widest vector. It is given back when it goes out of
+// scope, and some of it is kept for the next call.
 #pragma once
 
 #include <cstddef>
