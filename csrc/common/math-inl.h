@@ -9,6 +9,8 @@
 
 namespace lmc::LMC_TARGET {
 
+inline constexpr double kPi = 0x1.921fb54442d18p+1;
+
 typedef uint64_t UintVec __attribute__((vector_size(LMC_VECTOR_BYTES)));
 
 // c[0] + c[1] x + ... + c[N-1] x^(N-1), by Horner's rule.

@@ -19,8 +19,6 @@
 
 namespace lmc::LMC_TARGET {
 
-inline constexpr double kPi = 0x1.921fb54442d18p+1;
-
 template <int T>
 struct ArcKernel {
   Vec<double> shape[T], sine[T], turn[T];  // turn = pi - t

@@ -5,12 +5,43 @@
 // are added in order.
 #pragma once
 
+#include "population_loss/neuron_block-inl.h"
 #include "population_loss/population_loss.h"
-#include "population_loss/student-inl.h"
 
 namespace lmc::LMC_TARGET {
 
 inline constexpr int64_t kWholeStudent = 512;
+
+inline int64_t neuron_blocks(const NetworkSizes& z) { return ceil_div(z.padded(), kNeuronBlock); }
+
+PopulationTeacher::PopulationTeacher(const NetworkSizes& z, const double* v1, const double* v2,
+                                     double scale)
+    : memory_(z.doubles()), network_(z, memory_.data()), scale_(scale) {
+  AlignedBuffer<double> block_memory(PopulationBlock::doubles(z));
+  network_.prepare(0, network_.padded, v1, v2);
+  PopulationBlock block(network_, block_memory.data());
+  double own = 0;
+  for (int64_t b = 0; b < neuron_blocks(z); ++b) own += block.evaluate(b, nullptr, scale, {});
+  constant_ = own;
+  // From here on its terms count negatively: f - f*.
+  for (int64_t e = 0; e < z.c * network_.padded; ++e) network_.weight[e] = -network_.weight[e];
+}
+
+int64_t population_scratch(const NetworkSizes& z) {
+  return z.doubles() + PopulationBlock::doubles(z);
+}
+
+double population_value_and_gradient(const PopulationTeacher& teacher, const NetworkSizes& z,
+                                     const double* w1, const double* w2, double* scratch,
+                                     const PopulationGradient& gradient) {
+  PreparedNetwork student(z, scratch);
+  student.prepare(0, student.padded, w1, w2);
+  PopulationBlock block(student, scratch + z.doubles());
+  double shares = 0;
+  for (int64_t b = 0; b < neuron_blocks(z); ++b)
+    shares += block.evaluate(b, teacher.network(), teacher.scale(), gradient);
+  return teacher.loss(shares);
+}
 
 inline NetworkSizes student_sizes(const population_loss::Sizes& z) { return {z.m, z.d, z.c}; }
 inline NetworkSizes teacher_sizes(const population_loss::Sizes& z) { return {z.M, z.d, z.c}; }
