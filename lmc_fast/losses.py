@@ -4,6 +4,8 @@
 import torch
 from torch import Tensor
 
+from .weights import all_finite
+
 LOSSES = ("mse", "cross_entropy")
 
 
@@ -30,7 +32,7 @@ def check_inputs(x: object, d: int, dtype: torch.dtype, device: torch.device) ->
         raise ValueError(
             f"x must be on the device of w1, {device}; got {x.device}. Move it with x.to(device)"
         )
-    if not bool(torch.isfinite(x).all()):
+    if not all_finite(x):
         raise ValueError("x must be finite; it holds NaN or infinity")
     return x
 
@@ -70,7 +72,7 @@ def check_targets(
         raise TypeError(
             f"y must have the dtype of w1, {dtype}; got {y.dtype}. Convert it with y.to(dtype)"
         )
-    if not bool(torch.isfinite(y).all()):
+    if not all_finite(y):
         raise ValueError("y must be finite; it holds NaN or infinity")
     return y
 

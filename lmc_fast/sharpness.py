@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .ops.population_loss import OP as POPULATION_LOSS
 from .reference.population_loss import input_scale
 from .weights import as_teacher, as_weights
 
@@ -76,7 +77,7 @@ def sharpness(
         def gradients(pair: Tensor) -> Tensor:
             # The op itself: what was checked above is not checked again in every iteration.
             args = (pair, outputs, v1, v2, scale, [True, False])
-            return torch.ops.lmc_fast.population_loss(*args)[1]  # type: ignore[no-any-return]
+            return POPULATION_LOSS(*args)[1]  # type: ignore[no-any-return]
 
         return _largest_eigenvalue(neurons, gradients, start, iterations, tol)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .losses import check_targets, mean_loss
+from .weights import all_finite
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -64,7 +65,7 @@ def train(
         raise ValueError(f"steps must be at least 0; got {steps}")
     if batch_size is not None and not 1 <= batch_size <= n:
         raise ValueError(f"batch_size must be None or in 1..n = 1..{n}; got {batch_size}")
-    if not bool(torch.isfinite(x).all()):
+    if not all_finite(x):
         raise ValueError("x must be finite; it holds NaN or infinity")
     rule = optimizer
     if not isinstance(rule, torch.optim.Optimizer):

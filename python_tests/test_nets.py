@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+import math
+
 import pytest
 import torch
 from compare import assert_close, rounding
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lmc_fast import TwoLayerReLU, Weights, as_weights, init_students
-from lmc_fast.weights import as_teacher, check_same_architecture
+from lmc_fast.weights import all_finite, as_teacher, check_same_architecture
 
 
 def network(d=3, m=5, c=2, bias=True, seed=0):
@@ -264,3 +266,18 @@ def test_networks_of_different_shape_have_no_segment():
             check_same_architecture(a, as_weights(other))
     with pytest.raises(TypeError, match="same dtype"):
         check_same_architecture(a, as_weights(torch.ones(4, 3).double()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 5, 16, 33, 70_000])
+def test_one_bad_number_anywhere_is_found(size: int, dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    numbers = torch.randn(size, dtype=dtype).clamp(-1, 1) * largest
+    assert all_finite(numbers)
+    assert all_finite(numbers[:0])
+    for place in {0, size // 2, size - 1}:
+        for bad in (math.nan, math.inf, -math.inf):
+            spoilt = numbers.clone()
+            spoilt[place] = bad
+            assert not all_finite(spoilt)
+            assert not all_finite(spoilt[:, None].expand(size, 2).requires_grad_())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The part of the DLPack 0.x ABI (https://dmlc.github.io/dlpack) that reading a "dltensor" capsule
-// needs.
+// The part of the DLPack ABI (https://dmlc.github.io/dlpack) that borrowing an array needs: from a
+// "dltensor" capsule (DLPack 0.x), or through the table of C functions that a type may offer as
+// __dlpack_c_exchange_api__ (DLPack 1.2), which spares a call into Python.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +33,25 @@ struct ManagedTensor {
   Tensor tensor;
   void* context;
   void (*deleter)(ManagedTensor*);
+};
+
+// DLPack 1.x.
+struct Version {
+  uint32_t major, minor;
+};
+inline constexpr uint64_t kReadOnly = 1;
+struct VersionedTensor {
+  Version version;
+  void* context;
+  void (*deleter)(VersionedTensor*);
+  uint64_t flags;
+  Tensor tensor;
+};
+struct ExchangeApi {
+  Version version;
+  ExchangeApi* previous;
+  void* allocate;
+  int (*from_python)(void* object, VersionedTensor** out);  // 0, or -1 with a Python exception
 };
 
 }  // namespace lmc::dlpack

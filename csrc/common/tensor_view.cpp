@@ -37,35 +37,73 @@ std::string device_name(int32_t type) {
   return "a device of DLPack type " + std::to_string(type);
 }
 
+template <class Managed>
+void release(void* owner) {
+  auto* managed = static_cast<Managed*>(owner);
+  if (managed->deleter != nullptr) managed->deleter(managed);
+}
+
 }  // namespace
 
 TensorView::TensorView(py::handle object, const char* name) : name_(name) {
+  if (!borrow_versioned(object)) borrow_capsule(object);
+}
+
+TensorView::TensorView(TensorView&& other) noexcept
+    : name_(other.name_),
+      tensor_(other.tensor_),
+      owner_(other.owner_),
+      release_(other.release_),
+      copy_(std::move(other.copy_)) {
+  other.owner_ = nullptr;
+}
+
+TensorView::~TensorView() {
+  if (owner_ != nullptr) release_(owner_);
+}
+
+// False when the object's type does not offer this, or not for writing.
+bool TensorView::borrow_versioned(py::handle object) {
+  static const char* const kAttribute = "__dlpack_c_exchange_api__";
+  const py::object capsule = py::getattr(py::type::handle_of(object), kAttribute, py::none());
+  if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return false;
+  const auto* api = static_cast<const dlpack::ExchangeApi*>(
+      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (api->version.major != 1) return false;
+  dlpack::VersionedTensor* managed = nullptr;
+  if (api->from_python(object.ptr(), &managed) != 0) throw py::error_already_set();
+  tensor_ = &managed->tensor;
+  owner_ = managed;
+  release_ = release<dlpack::VersionedTensor>;
+  if ((managed->flags & dlpack::kReadOnly) == 0) return true;
+  release_(owner_);
+  owner_ = nullptr;
+  return false;
+}
+
+void TensorView::borrow_capsule(py::handle object) {
   if (!py::hasattr(object, "__dlpack__"))
-    throw py::type_error(std::string(name) +
+    throw py::type_error(std::string(name_) +
                          " must be an array with __dlpack__ (torch, numpy, cupy); got " +
                          py::str(py::type::of(object).attr("__name__")).cast<std::string>());
-  py::object capsule = object.attr("__dlpack__")();
+  // torch gives no capsule of a tensor that requires a gradient.
+  const py::object array = py::hasattr(object, "detach") ? object.attr("detach")()
+                                                         : py::reinterpret_borrow<py::object>(object);
+  const py::object capsule = array.attr("__dlpack__")();
   auto* managed =
       static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   if (managed == nullptr) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");  // ours to delete from here on
-  managed_ = managed;
+  tensor_ = &managed->tensor;
+  owner_ = managed;
+  release_ = release<dlpack::ManagedTensor>;
 }
 
-TensorView::TensorView(TensorView&& other) noexcept
-    : name_(other.name_), managed_(other.managed_), copy_(std::move(other.copy_)) {
-  other.managed_ = nullptr;
-}
-
-TensorView::~TensorView() {
-  if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
-}
-
-bool TensorView::is_float32() const { return same(managed_->tensor.dtype, TypeOf<float>::value); }
-bool TensorView::is_float64() const { return same(managed_->tensor.dtype, TypeOf<double>::value); }
+bool TensorView::is_float32() const { return same(tensor_->dtype, TypeOf<float>::value); }
+bool TensorView::is_float64() const { return same(tensor_->dtype, TypeOf<double>::value); }
 
 std::string TensorView::shape_string() const {
-  const auto& t = managed_->tensor;
+  const auto& t = *tensor_;
   return to_string(std::vector<int64_t>(t.shape, t.shape + t.ndim));
 }
 
@@ -92,7 +130,7 @@ void TensorView::require_ndim(int wanted, const char* letters) const {
 
 void TensorView::check(const std::vector<int64_t>& shape, dlpack::DataType dtype,
                        dlpack::DeviceType device) const {
-  const auto& t = managed_->tensor;
+  const auto& t = *tensor_;
   if (std::vector<int64_t>(t.shape, t.shape + t.ndim) != shape)
     fail("must have shape " + to_string(shape) + "; got " + shape_string());
   if (!same(t.dtype, dtype))
@@ -100,14 +138,17 @@ void TensorView::check(const std::vector<int64_t>& shape, dlpack::DataType dtype
                          to_string(t.dtype));
   if (t.device.type != device)
     fail("must be on " + device_name(device) + "; got one on " + device_name(t.device.type));
+  bool empty = false;
+  for (int64_t size : shape) empty |= size == 0;
+  if (t.data == nullptr && !empty) fail("must hold data; got an array without memory");
 }
 
 void* TensorView::data() const {
-  return static_cast<char*>(managed_->tensor.data) + managed_->tensor.byte_offset;
+  return static_cast<char*>(tensor_->data) + tensor_->byte_offset;
 }
 
 bool TensorView::is_dense() const {
-  const auto& t = managed_->tensor;
+  const auto& t = *tensor_;
   if (t.strides == nullptr) return true;
   int64_t expected = 1;
   for (int axis = 0; axis < t.ndim; ++axis)
@@ -121,7 +162,7 @@ bool TensorView::is_dense() const {
 
 const void* TensorView::dense() {
   if (is_dense()) return data();
-  const auto& t = managed_->tensor;
+  const auto& t = *tensor_;
   const int64_t item = t.dtype.bits / 8;
   int64_t count = 1;
   for (int axis = 0; axis < t.ndim; ++axis) count *= t.shape[axis];

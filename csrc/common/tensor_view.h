@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Arrays at the boundary with Python: any object with __dlpack__ is borrowed, checked, and handed
+// Arrays at the boundary with Python: any object that speaks DLPack is borrowed, checked, and handed
 // to kernels as a raw pointer to dense memory. Every error names the argument, what was wanted and
 // what came.
 #pragma once
@@ -49,9 +49,9 @@ class TensorView {
   ~TensorView();
 
   const char* name() const { return name_; }
-  int ndim() const { return managed_->tensor.ndim; }
-  int64_t size(int axis) const { return managed_->tensor.shape[axis]; }
-  dlpack::Device device() const { return managed_->tensor.device; }
+  int ndim() const { return tensor_->ndim; }
+  int64_t size(int axis) const { return tensor_->shape[axis]; }
+  dlpack::Device device() const { return tensor_->device; }
   bool is_float32() const;
   bool is_float64() const;
 
@@ -88,8 +88,13 @@ class TensorView {
   void* data() const;
   const void* dense();
 
+  bool borrow_versioned(py::handle object);
+  void borrow_capsule(py::handle object);
+
   const char* name_;
-  dlpack::ManagedTensor* managed_ = nullptr;
+  const dlpack::Tensor* tensor_ = nullptr;  // part of *owner_
+  void* owner_ = nullptr;
+  void (*release_)(void* owner) = nullptr;
   std::vector<char> copy_;
 };
 

@@ -29,6 +29,21 @@ LMC_INLINE void dz_panel(const T* r, const T* w2, int64_t c, uint64_t word, int 
   }
 }
 
+// Sum of a[k] b[k stride] in float64, in eight partial sums whatever the target.
+template <int stride, class T>
+LMC_INLINE double product_in_float64(int64_t size, const T* a, const T* b) {
+  double sums[8] = {};
+  int64_t k = 0;
+  for (; k + 8 <= size; k += 8)
+    for (int e = 0; e < 8; ++e)
+      sums[e] += static_cast<double>(a[k + e]) * static_cast<double>(b[(k + e) * stride]);
+  for (; k < size; ++k)
+    sums[k % 8] += static_cast<double>(a[k]) * static_cast<double>(b[k * stride]);
+  double sum = 0;
+  for (double part : sums) sum += part;
+  return sum;
+}
+
 // The weight gradient's view of the problem, and its two ways of filling a group's sums.
 template <class T>
 struct WeightGradient {
@@ -56,13 +71,15 @@ struct WeightGradient {
         x_rows(recompute ? z.S * row_tiles * z.d * kTileRows<T> : 0) {
     for_each_task(z.S * column_tiles, threads, [&](int64_t task, int) {
       const int64_t s = task / column_tiles, first = task % column_tiles * column_height;
-      const T* x = p.x + (z.x_shared ? 0 : s * z.n * z.d);
+      const T* x = p.x + (z.x_shared ? 0 : s * z.n * z.d) + first;
       T* to = &x_columns[task * z.n * column_height];
-      for (int64_t i = 0; i < z.n; ++i)
-        for (int64_t k = first; k < first + column_height; ++k) {
-          const T value = k < z.d ? x[i * z.d + k] : T(k < columns);
-          *to++ = one_output ? value * p.df[s * z.n + i] : value;
-        }
+      const int64_t filled = smaller(column_height, z.d - first);
+      for (int64_t i = 0; i < z.n; ++i, x += z.d, to += column_height) {
+        const T r = one_output ? p.df[s * z.n + i] : T{1};
+        for (int64_t k = 0; k < filled; ++k) to[k] = x[k] * r;
+        for (int64_t k = larger(0, filled); k < column_height; ++k)
+          to[k] = first + k < columns ? r : T{0};
+      }
     });
     if (recompute)
       for_each_task(z.S, threads, [&](int64_t s, int) {
@@ -190,10 +207,8 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
         for (int64_t k = 0; k < z.d; ++k) p.dw1[row * z.d + k] = scale * G[k * N];
       if (p.db1) p.db1[row] = scale * G[z.d * N];
       if (p.dw2 && gradient.one_output) {
-        double sum = p.b1 ? static_cast<double>(p.b1[row]) * G[z.d * N] : 0.0;
-        for (int64_t k = 0; k < z.d; ++k)
-          sum += static_cast<double>(p.w1[row * z.d + k]) * G[k * N];
-        p.dw2[row] = static_cast<T>(sum);
+        const double bias = p.b1 ? static_cast<double>(p.b1[row]) * G[z.d * N] : 0.0;
+        p.dw2[row] = static_cast<T>(bias + product_in_float64<N>(z.d, p.w1 + row * z.d, G));
       } else if (p.dw2) {
         for (int64_t o = 0; o < z.c; ++o) p.dw2[(s * z.c + o) * z.m + j] = G[G_size + o * N];
       }
@@ -255,7 +270,8 @@ void input_gradient(const two_layer_relu::Backward<T>& p, PackedNeurons<T>& neur
 template <class T>
 void backward(const two_layer_relu::Backward<T>& p, int threads) {
   const two_layer_relu::Sizes& z = p.sizes;
-  PackedNeurons<T> neurons(z, p.w1, p.b1, p.w2, threads);
+  // With one output the weight gradient needs the signs alone.
+  PackedNeurons<T> neurons(z, p.w1, p.b1, p.w2, threads, z.c > 1 || p.dx);
   if (p.dw1 || p.db1 || p.dw2) weight_gradient<T>(p, neurons, threads);
   if (p.dx) {
     if (z.d <= kLanes<T>)

@@ -23,14 +23,16 @@ struct PackedNeurons {
   int64_t panels, d, c;
   AlignedBuffer<T> w1, b1, w2;  // (S,panels,d,N), (S,panels,N), (S,panels,c,N)
 
+  // Not `packed`: the number of panels is all that is wanted.
   LMC_INLINE PackedNeurons(const two_layer_relu::Sizes& z, const T* w1_in, const T* b1_in,
-                           const T* w2_in, int threads)
+                           const T* w2_in, int threads, bool packed = true)
       : panels(ceil_div(z.m, N)),
         d(z.d),
         c(z.c),
-        w1(z.S * panels * z.d * N),
-        b1(z.S * panels * N),
-        w2(z.S * panels * z.c * N) {
+        w1(packed ? z.S * panels * z.d * N : 0),
+        b1(packed ? z.S * panels * N : 0),
+        w2(packed ? z.S * panels * z.c * N : 0) {
+    if (!packed) return;
     constexpr int64_t kShare = 16;  // panels packed by one task
     const int64_t shares = ceil_div(panels, kShare);
     for_each_task(z.S * shares, threads, [&](int64_t task, int) {

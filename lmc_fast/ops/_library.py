@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the ops share: the torch library they register in, and checks of dtype and device."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,29 +17,110 @@ LIBRARY = torch.library.Library("lmc_fast", "DEF")  # type: ignore[no-untyped-ca
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def define(schema: str) -> None:
-    """Declare an op by its schema."""
-    LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+class Op:
+    """An op of the torch library, with a short way past torch's dispatcher.
 
+    Calling it runs the CPU kernel at once when the dispatcher would do nothing else: for ordinary
+    tensors, while no mode, transform, trace or profiler is watching. All other calls go through
+    ``torch.ops``, which takes many times longer than a small kernel.
 
-def register(op: str, dispatch_key: str) -> Callable[[_Function], _Function]:
-    """Make the decorated function the kernel of ``op`` for ``dispatch_key``."""
+    Kernels and fakes return None for a result that is not wanted. The dispatcher, which knows no
+    such thing, sees an empty tensor in its place; a caller must not look at it.
+    """
 
-    def decorate(function: _Function) -> _Function:
-        LIBRARY.impl(op, function, dispatch_key)  # type: ignore[no-untyped-call]
+    def __init__(self, schema: str) -> None:
+        LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+        self._name = schema[: schema.index("(")]
+        self._dispatched = getattr(torch.ops.lmc_fast, self._name)
+        self._cpu: Callable[..., Any] | None = None
+        self._function: Any = None
+
+    def kernel(self, dispatch_key: str) -> Callable[[_Function], _Function]:
+        """Make the decorated function the kernel for ``dispatch_key``."""
+
+        def decorate(function: _Function) -> _Function:
+            LIBRARY.impl(self._name, _without_none(function), dispatch_key)  # type: ignore[no-untyped-call]
+            if dispatch_key == "CPU":
+                self._cpu = function
+            return function
+
+        return decorate
+
+    def fake(self, function: _Function) -> _Function:
+        """Make the decorated function give the shapes and dtypes of the results."""
+        torch.library.register_fake(f"lmc_fast::{self._name}", _without_none(function))
         return function
 
-    return decorate
+    def autograd(
+        self, backward: Callable[..., Any], setup_context: Callable[..., None] | None = None
+    ) -> None:
+        """Register the derivative, as ``torch.library.register_autograd`` takes it."""
+        torch.library.register_autograd(
+            f"lmc_fast::{self._name}", backward, setup_context=setup_context
+        )
+
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            assert self._cpu is not None
+            output = self._cpu(*arguments)
+            if setup_context is not None:
+                setup_context(ctx, arguments, output)
+            return output
+
+        parts = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        self._function = type(self._name, (torch.autograd.Function,), parts)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Compute the op; positional arguments only."""
+        if torch.compiler.is_compiling() or self._cpu is None or not _is_plain(arguments):
+            return self._dispatched(*arguments)
+        if self._function is not None and torch.is_grad_enabled():
+            return self._function.apply(*arguments)
+        return self._cpu(*arguments)
 
 
-def fake(op: str) -> Callable[[_Function], _Function]:
-    """Make the decorated function give the shapes and dtypes of ``op``'s results."""
-
-    def decorate(function: _Function) -> _Function:
-        torch.library.register_fake(f"lmc_fast::{op}", function)
+def _without_none(function: Callable[..., Any]) -> Callable[..., Any]:
+    if function is torch.library.fallthrough_kernel:  # which torch knows by its identity
         return function
 
-    return decorate
+    @functools.wraps(function)
+    def wrapped(*arguments: Any) -> Any:
+        results = function(*arguments)
+        if not isinstance(results, tuple):
+            return results
+        return tuple(arguments[0].new_empty(0) if r is None else r for r in results)
+
+    return wrapped
+
+
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
+def _is_plain(arguments: tuple[Any, ...]) -> bool:
+    """Whether the CPU kernel is all that a dispatched call would run, autograd aside."""
+    for t in arguments:
+        if isinstance(t, Tensor) and not (
+            type(t) in _PLAIN_TYPES and t.is_cpu and t.layout is torch.strided and not t.is_neg()
+        ):
+            return False
+    return not _is_watched()
+
+
+def _is_watched() -> bool:
+    """Whether something in torch would see or change a dispatched call."""
+    c = torch._C
+    try:
+        return bool(
+            c._len_torch_dispatch_stack()
+            or c._len_torch_function_stack()
+            or c._are_functorch_transforms_active()
+            or c._get_tracing_state()
+            or c._autograd._profiler_enabled()
+            or torch.autograd.forward_ad._current_level >= 0
+            # inside a kernel that the dispatcher called
+            or c._dispatch_tls_is_dispatch_key_excluded(c.DispatchKey.AutogradCPU)
+        )
+    except AttributeError:  # a torch that lacks one of these
+        return True
 
 
 _warned: set[tuple[str, str]] = set()

@@ -12,7 +12,9 @@ from ..curves import PathLosses, as_alphas
 from ..losses import check_inputs, check_targets
 from ..reference import path_losses as reference
 from ..weights import Weights, as_weights, check_same_architecture
-from ._library import define, fake, register, warn_reference_once
+from ._library import Op, warn_reference_once
+from .two_layer_relu import BACKWARD_OP as NETWORK_BACKWARD
+from .two_layer_relu import OP as NETWORK
 
 __all__ = ["PathLosses", "path_losses"]
 
@@ -79,21 +81,23 @@ def path_losses(
     x = check_inputs(x, d, a.w1.dtype, a.w1.device)
     y = check_targets(y, loss, len(x), c, a.w1.dtype, a.w1.device)
     points = as_alphas(alphas)
-    losses, accuracies = torch.ops.lmc_fast.path_losses(*a, *b, x, y, points, loss)
+    losses, accuracies = OP(*a, *b, x, y, points, loss)
     return PathLosses(points, losses, accuracies if loss == "cross_entropy" else None)
 
 
 _NETWORKS = ", ".join(
     f"Tensor w1_{net}, Tensor? b1_{net}, Tensor w2_{net}, Tensor? b2_{net}" for net in "ab"
 )
-define(f"path_losses({_NETWORKS}, Tensor x, Tensor y, Tensor alphas, str loss) -> (Tensor, Tensor)")
-define(
+OP = Op(
+    f"path_losses({_NETWORKS}, Tensor x, Tensor y, Tensor alphas, str loss) -> (Tensor, Tensor)"
+)
+BACKWARD_OP = Op(
     f"path_losses_backward(Tensor dlosses, {_NETWORKS}, Tensor x, Tensor y, Tensor alphas,"
     " str loss, bool[10] wanted) -> Tensor[]"
 )
 
 
-@fake("path_losses")
+@OP.fake
 def _fake(
     w1_a: Tensor,
     b1_a: Tensor | None,
@@ -107,36 +111,33 @@ def _fake(
     y: Tensor,
     alphas: Tensor,
     loss: str,
-) -> tuple[Tensor, Tensor]:
-    """Without labels there are no accuracies, and an empty tensor in their place."""
+) -> tuple[Tensor, Tensor | None]:
+    """Without labels there are no accuracies."""
     shape = (w1_a.shape[0], alphas.shape[0])
-    scored = shape if loss == "cross_entropy" else (0,)
-    return (w1_a.new_empty(shape, dtype=torch.float64), w1_a.new_empty(scored, dtype=torch.float64))
+    losses = w1_a.new_empty(shape, dtype=torch.float64)
+    return losses, torch.empty_like(losses) if loss == "cross_entropy" else None
 
 
-@register("path_losses", "CPU")
-def _cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
+@OP.kernel("CPU")
+def _cpu(*arguments: Any) -> tuple[Tensor, Tensor | None]:
     losses, accuracies = _fake(*arguments)
-    *arrays, loss = arguments
-    scored = accuracies if loss == "cross_entropy" else None
-    taken: list[Any] = [None if t is None else t.detach().contiguous() for t in arrays]
-    taken += [losses, scored, torch.get_num_threads()]
+    taken: list[Any] = [None if t is None else t.contiguous() for t in arguments[:-1]]
+    taken += [losses, accuracies, torch.get_num_threads()]
     _native.path_losses(*taken)
     return losses, accuracies
 
 
-@register("path_losses", "CompositeExplicitAutograd")
-def _reference(*arguments: Any) -> tuple[Tensor, Tensor]:
+@OP.kernel("CompositeExplicitAutograd")
+def _reference(*arguments: Any) -> tuple[Tensor, Tensor | None]:
     *networks, x, y, alphas, loss = arguments
     warn_reference_once("path_losses", x.device)
     curve = reference.path_losses(
         Weights(*networks[:4]), Weights(*networks[4:]), x, y, alphas, loss
     )
-    missing = curve.losses.new_empty((0,))
-    return curve.losses, missing if curve.accuracies is None else curve.accuracies
+    return curve.losses, curve.accuracies
 
 
-@fake("path_losses_backward")
+@BACKWARD_OP.fake
 def _backward_fake(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
     """One gradient per array, empty where it is not wanted."""
     *arrays, _, _, wanted = arguments
@@ -148,7 +149,7 @@ def _backward_fake(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
     ]
 
 
-@register("path_losses_backward", "CompositeExplicitAutograd")
+@BACKWARD_OP.kernel("CompositeExplicitAutograd")
 def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
     """Sum over alphas of the gradient at theta(alpha), times 1 - alpha for a and alpha for b."""
     *arrays, alphas, loss, wanted = arguments
@@ -160,11 +161,11 @@ def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
         if not bool(dlosses[:, k].any()):
             continue
         point = a.at(b, alpha)
-        outputs, signs = torch.ops.lmc_fast.two_layer_relu(x, *point, True)
+        outputs, signs = NETWORK(x, *point, True)
         df = _output_gradient(outputs, y, loss, dlosses[:, k])
         if wanted[9]:
             gradients[9] -= df.sum(0)
-        dx, *parts = torch.ops.lmc_fast.two_layer_relu_backward(
+        dx, *parts = NETWORK_BACKWARD(
             df,
             x,
             *point[:3],
@@ -191,21 +192,20 @@ def _output_gradient(outputs: Tensor, y: Tensor, loss: str, dloss: Tensor) -> Te
     return df.to(outputs.dtype)
 
 
-def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> None:
     *arrays, ctx.loss = inputs
     ctx.save_for_backward(*arrays)
-    ctx.mark_non_differentiable(output[1])
+    if output[1] is not None:
+        ctx.mark_non_differentiable(output[1])
 
 
 def _backward(ctx: Any, dlosses: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     wanted = list(ctx.needs_input_grad[:10])
-    gradients = torch.ops.lmc_fast.path_losses_backward(
-        dlosses, *ctx.saved_tensors, ctx.loss, wanted
-    )
+    gradients = BACKWARD_OP(dlosses, *ctx.saved_tensors, ctx.loss, wanted)
     return (*(g if want else None for g, want in zip(gradients, wanted, strict=True)), None, None)
 
 
-torch.library.register_autograd("lmc_fast::path_losses", _backward, setup_context=_keep_inputs)
+OP.autograd(_backward, _keep_inputs)
 
 
 def _refuse_double_backward(ctx: Any, *upstream: Any) -> None:
@@ -215,4 +215,4 @@ def _refuse_double_backward(ctx: Any, *upstream: Any) -> None:
     )
 
 
-torch.library.register_autograd("lmc_fast::path_losses_backward", _refuse_double_backward)
+BACKWARD_OP.autograd(_refuse_double_backward)

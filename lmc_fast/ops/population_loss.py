@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import _native
 from ..reference import population_loss as reference
 from ..weights import Teacher, as_teacher, as_weights
-from ._library import define, fake, register, warn_reference_once
+from ._library import Op, warn_reference_once
 
 
 def population_loss(
@@ -78,60 +78,59 @@ def population_loss(
     grad = torch.is_grad_enabled()
     wanted = [grad and students.w1.requires_grad, grad and students.w2.requires_grad]
     device = students.w1.device
-    loss: Tensor = torch.ops.lmc_fast.population_loss(
-        students.w1, students.w2, v1.to(device), v2.to(device), scale, wanted
-    )[0]
+    loss: Tensor = OP(students.w1, students.w2, v1.to(device), v2.to(device), scale, wanted)[0]
     return loss
 
 
-define(
+OP = Op(
     "population_loss(Tensor w1, Tensor w2, Tensor v1, Tensor v2, float scale, bool[2] wanted)"
     " -> (Tensor, Tensor, Tensor)"
 )
 
 
-@fake("population_loss")
+@OP.fake
 def _forward_fake(
     w1: Tensor, w2: Tensor, v1: Tensor, v2: Tensor, scale: float, wanted: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    shapes = (w1.shape[:1], w1.shape if wanted[0] else (0,), w2.shape if wanted[1] else (0,))
-    loss, dw1, dw2 = (w1.new_empty(shape, dtype=torch.float64) for shape in shapes)
-    return loss, dw1, dw2
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    return (
+        w1.new_empty(w1.shape[:1], dtype=torch.float64),
+        w1.new_empty(w1.shape, dtype=torch.float64) if wanted[0] else None,
+        w1.new_empty(w2.shape, dtype=torch.float64) if wanted[1] else None,
+    )
 
 
-@register("population_loss", "CPU")
+@OP.kernel("CPU")
 def _forward_cpu(
     w1: Tensor, w2: Tensor, v1: Tensor, v2: Tensor, scale: float, wanted: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     loss, dw1, dw2 = _forward_fake(w1, w2, v1, v2, scale, wanted)
-    u, a, v, b = (t.detach().double() for t in (w1, w2, v1, v2))
-    _native.population_loss(
-        u, a, v, b, scale, loss, dw1 if wanted[0] else None, dw2 if wanted[1] else None,
-        torch.get_num_threads(),
-    )  # fmt: skip
+    u, a, v, b = (t.double() for t in (w1, w2, v1, v2))
+    _native.population_loss(u, a, v, b, scale, loss, dw1, dw2, torch.get_num_threads())
     return loss, dw1, dw2
 
 
-@register("population_loss", "CompositeExplicitAutograd")
+@OP.kernel("CompositeExplicitAutograd")
 def _forward_reference(
     w1: Tensor, w2: Tensor, v1: Tensor, v2: Tensor, scale: float, wanted: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     warn_reference_once("population_loss", w1.device)
     if not any(wanted):
         loss = scale * reference.population_loss(w1, w2, Teacher(v1, v2))
-        return loss, loss.new_empty(0), loss.new_empty(0)
+        return loss, None, None
     loss, dw1, dw2 = (scale * t for t in reference.population_loss_gradient(w1, w2, (v1, v2)))
-    empty = loss.new_empty(0)
-    return loss, dw1 if wanted[0] else empty, dw2 if wanted[1] else empty.clone()
+    return loss, dw1 if wanted[0] else None, dw2 if wanted[1] else None
 
 
-def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
     w1, w2, v1, v2, ctx.scale, _ = inputs
     ctx.save_for_backward(w1, w2, v1, v2, output[1], output[2])
-    ctx.mark_non_differentiable(output[1], output[2])
+    ctx.mark_non_differentiable(*(t for t in output[1:] if t is not None))
+    ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, dloss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, dloss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if dloss is None:
+        return (None,) * 6
     w1, w2, v1, v2, *gradients = ctx.saved_tensors
     needed = ctx.needs_input_grad[:2]
     if torch.is_grad_enabled():
@@ -148,4 +147,4 @@ def _backward(ctx: Any, dloss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     return (*results, None, None, None, None)
 
 
-torch.library.register_autograd("lmc_fast::population_loss", _backward, setup_context=_keep_inputs)
+OP.autograd(_backward, _keep_inputs)

@@ -18,7 +18,7 @@ from ..weights import (
     check_no_biases,
     check_same_architecture,
 )
-from ._library import define, fake, register, warn_reference_once
+from ._library import Op, warn_reference_once
 
 
 def population_path_losses(
@@ -67,7 +67,7 @@ def population_path_losses(
     points = as_alphas(alphas)
     scale = reference.input_scale(inputs, radius, d)
     device = first.w1.device
-    losses: Tensor = torch.ops.lmc_fast.population_path_losses(
+    losses: Tensor = OP(
         first.w1, first.w2, second.w1, second.w2, v1.to(device), v2.to(device), points, scale
     )
     return PathLosses(points, losses, None)
@@ -76,14 +76,14 @@ def population_path_losses(
 _ARGUMENTS = (
     "Tensor a1, Tensor a2, Tensor b1, Tensor b2, Tensor v1, Tensor v2, Tensor alphas, float scale"
 )
-define(f"population_path_losses({_ARGUMENTS}) -> Tensor")
-define(
+OP = Op(f"population_path_losses({_ARGUMENTS}) -> Tensor")
+BACKWARD_OP = Op(
     f"population_path_losses_backward(Tensor dlosses, {_ARGUMENTS})"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-@fake("population_path_losses")
+@OP.fake
 def _forward_fake(
     a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
     scale: float,
@@ -92,7 +92,7 @@ def _forward_fake(
     return losses
 
 
-@fake("population_path_losses_backward")
+@BACKWARD_OP.fake
 def _backward_fake(
     dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
     alphas: Tensor, scale: float,
@@ -100,34 +100,34 @@ def _backward_fake(
     return tuple(w.new_empty(w.shape) for w in (a1, a2, b1, b2))
 
 
-@register("population_path_losses", "CPU")
+@OP.kernel("CPU")
 def _forward_cpu(
     a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
     scale: float,
 ) -> Tensor:  # fmt: skip
     losses = _forward_fake(a1, a2, b1, b2, v1, v2, alphas, scale)
-    a1, a2, b1, b2, v1, v2, at = (t.detach().double() for t in (a1, a2, b1, b2, v1, v2, alphas))
+    a1, a2, b1, b2, v1, v2, at = (t.double() for t in (a1, a2, b1, b2, v1, v2, alphas))
     threads = torch.get_num_threads()
     _native.population_path_losses(a1, a2, b1, b2, v1, v2, at, scale, losses, threads)
     return losses
 
 
-@register("population_path_losses_backward", "CPU")
+@BACKWARD_OP.kernel("CPU")
 def _backward_cpu(
     dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
     alphas: Tensor, scale: float,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     dtype = a1.dtype
     da1, da2, db1, db2 = (w.new_empty(w.shape, dtype=torch.float64) for w in (a1, a2, b1, b2))
-    g, a1, a2, b1, b2 = (t.detach().double() for t in (dlosses, a1, a2, b1, b2))
-    v1, v2, alphas = (t.detach().double() for t in (v1, v2, alphas))
+    g, a1, a2, b1, b2 = (t.double() for t in (dlosses, a1, a2, b1, b2))
+    v1, v2, alphas = (t.double() for t in (v1, v2, alphas))
     _native.population_path_losses_backward(
         g, a1, a2, b1, b2, v1, v2, alphas, scale, da1, da2, db1, db2, torch.get_num_threads()
     )
     return tuple(gradient.to(dtype) for gradient in (da1, da2, db1, db2))
 
 
-@register("population_path_losses", "CompositeExplicitAutograd")
+@OP.kernel("CompositeExplicitAutograd")
 def _forward_reference(
     a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
     scale: float,
@@ -136,7 +136,7 @@ def _forward_reference(
     return _losses_by_reference((a1, a2, b1, b2), v1, v2, alphas, scale)
 
 
-@register("population_path_losses_backward", "CompositeExplicitAutograd")
+@BACKWARD_OP.kernel("CompositeExplicitAutograd")
 def _backward_reference(
     dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
     alphas: Tensor, scale: float,
@@ -172,13 +172,9 @@ def _backward(ctx: Any, dlosses: Tensor) -> tuple[Tensor | None, ...]:
         found = iter(torch.autograd.grad(losses, inputs, dlosses, create_graph=True))
         results = [next(found) if need else None for need in needed]
     else:
-        gradients = torch.ops.lmc_fast.population_path_losses_backward(
-            dlosses, *weights, v1, v2, alphas, ctx.scale
-        )
+        gradients = BACKWARD_OP(dlosses, *weights, v1, v2, alphas, ctx.scale)
         results = [g if need else None for g, need in zip(gradients, needed, strict=True)]
     return (*results, None, None, None, None)
 
 
-torch.library.register_autograd(
-    "lmc_fast::population_path_losses", _backward, setup_context=_keep_inputs
-)
+OP.autograd(_backward, _keep_inputs)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import _native
 from ..ensemble import EnsembleResult, check_integer, ensemble_problem, trace_steps
 from ..reference.population_loss import input_scale
-from ._library import define, fake, register
+from ._library import Op
 
 __all__ = ["EnsembleResult", "train_ensemble"]
 
@@ -126,7 +126,7 @@ def train_ensemble(
     )
     _cpu_only(problem.w1)
     v1, v2 = (None, None) if problem.teacher is None else problem.teacher
-    arrays = torch.ops.lmc_fast.train_ensemble(
+    arrays = OP(
         problem.w1,
         problem.w2,
         problem.lr,
@@ -160,7 +160,7 @@ def _cpu_only(w1: Tensor) -> None:
         )
 
 
-define(
+OP = Op(
     "train_ensemble(Tensor w1, Tensor w2, Tensor lr, Tensor seeds, Tensor? x, Tensor? y,"
     " Tensor? v1, Tensor? v2, str method, str loss, bool train_w2, int steps, int batch_size,"
     " float tol, int record_every, str inputs, float radius, int threads)"
@@ -168,7 +168,7 @@ define(
 )
 
 
-@fake("train_ensemble")
+@OP.fake
 def _fake(
     w1: Tensor,
     w2: Tensor,
@@ -202,10 +202,10 @@ def _fake(
 
 
 # Not differentiable: autograd passes it by.
-register("train_ensemble", "Autograd")(torch.library.fallthrough_kernel)
+OP.kernel("Autograd")(torch.library.fallthrough_kernel)
 
 
-@register("train_ensemble", "CPU")
+@OP.kernel("CPU")
 def _cpu(
     w1: Tensor,
     w2: Tensor,
@@ -242,7 +242,7 @@ def _cpu(
     )
     native: Any = _native.train_ensemble  # mypy does not follow the unpacked arrays
     native(
-        *(None if t is None else t.detach() for t in arguments),
+        *arguments,
         method,
         loss,
         train_w2,

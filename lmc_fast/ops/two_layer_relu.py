@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import _native
 from ..reference import two_layer_relu as reference
-from ._library import check_same_kind, define, fake, register, warn_reference_once
+from ._library import Op, check_same_kind, warn_reference_once
 
 
 def two_layer_relu(
@@ -60,10 +60,14 @@ def two_layer_relu(
     torch.Size([8, 1])
     """
     _check(x, w1, b1, w2, b2)
-    keep_signs = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, w1, b1, w2, b2)
+    keep_signs = torch.is_grad_enabled() and (
+        x.requires_grad
+        or w1.requires_grad
+        or w2.requires_grad
+        or (b1 is not None and b1.requires_grad)
+        or (b2 is not None and b2.requires_grad)
     )
-    f: Tensor = torch.ops.lmc_fast.two_layer_relu(x, w1, b1, w2, b2, keep_signs)[0]
+    f: Tensor = OP(x, w1, b1, w2, b2, keep_signs)[0]
     return f
 
 
@@ -71,23 +75,24 @@ def _check(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | No
     for name, t in (("x", x), ("w1", w1), ("b1", b1), ("w2", w2), ("b2", b2)):
         if not isinstance(t, Tensor) and (t is not None or name not in ("b1", "b2")):
             raise TypeError(f"{name} must be a tensor; got {type(t).__name__}")
-    stacked = w1.ndim == 3
-    if w1.ndim not in (2, 3):
-        raise ValueError(f"w1 must be (m, d) or (S, m, d); got {tuple(w1.shape)}")
-    S, (m, d) = w1.shape[:-2], w1.shape[-2:]
-    prefix = f"S = {w1.shape[0]}: " if stacked else ""
-    if x.ndim not in (2, 3 if stacked else 2) or x.shape[-1] != d or x.shape[:-2] not in ((), S):
-        wanted = f"(*, {d})" + (f" or ({S[0]}, *, {d})" if stacked else "")
-        raise ValueError(f"x must be {wanted} to match w1 {tuple(w1.shape)}; got {tuple(x.shape)}")
-    if w2.ndim != w1.ndim or w2.shape[:-2] != S or w2.shape[-1] != m or w2.shape[-2] < 1:
-        wanted = f"(S, c, m) = ({S[0]}, *, {m})" if stacked else f"(c, m) = (*, {m})"
+    x_, w1_, w2_ = x.shape, w1.shape, w2.shape
+    if len(w1_) not in (2, 3):
+        raise ValueError(f"w1 must be (m, d) or (S, m, d); got {tuple(w1_)}")
+    stacked = len(w1_) == 3
+    m, d = w1_[-2], w1_[-1]
+    if len(x_) not in (2, len(w1_)) or x_[-1] != d or (len(x_) == 3 and x_[0] != w1_[0]):
+        wanted = f"(*, {d})" + (f" or ({w1_[0]}, *, {d})" if stacked else "")
+        raise ValueError(f"x must be {wanted} to match w1 {tuple(w1_)}; got {tuple(x_)}")
+    if len(w2_) != len(w1_) or (stacked and w2_[0] != w1_[0]) or w2_[-1] != m or w2_[-2] < 1:
+        wanted = f"(S, c, m) = ({w1_[0]}, *, {m})" if stacked else f"(c, m) = (*, {m})"
         raise ValueError(
-            f"w2 must be {wanted} with c >= 1 to match w1 {tuple(w1.shape)}; got {tuple(w2.shape)}"
+            f"w2 must be {wanted} with c >= 1 to match w1 {tuple(w1_)}; got {tuple(w2_)}"
         )
-    for name, bias, size in (("b1", b1, m), ("b2", b2, w2.shape[-2])):
-        if bias is not None and bias.shape != (*S, size):
+    for name, bias, size in (("b1", b1, m), ("b2", b2, w2_[-2])):
+        if bias is not None and bias.shape != (*w1_[:-2], size):
+            prefix = f"S = {w1_[0]}: " if stacked else ""
             raise ValueError(
-                f"{name} must be {(*S, size)} ({prefix}one bias per "
+                f"{name} must be {(*w1_[:-2], size)} ({prefix}one bias per "
                 f"{'neuron' if name == 'b1' else 'output'}) or None; "
                 f"got {tuple(bias.shape)}"
             )
@@ -96,38 +101,27 @@ def _check(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | No
 
 GROUP_FLOATS = 2**24
 
-define(
+OP = Op(
     "two_layer_relu(Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, bool keep_signs)"
     " -> (Tensor, Tensor)"
 )
-define(
+BACKWARD_OP = Op(
     "two_layer_relu_backward(Tensor df, Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor signs,"
     " bool[5] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-def _stack(t: Tensor | None, ndim: int) -> Tensor | None:
-    """``t`` dense, detached and with its leading S, which a single network lacks."""
-    if t is None:
-        return None
-    t = t.detach().contiguous()
-    return t if t.ndim == ndim else t[None]
-
-
-def _signs_shape(x: Tensor, w1: Tensor, keep_signs: bool) -> tuple[int, int, int]:
-    S, m = (w1.shape[0] if w1.ndim == 3 else 1), w1.shape[-2]
-    return S, ((m + 63) // 64 if keep_signs else 0), x.shape[-2]
-
-
-@fake("two_layer_relu")
+@OP.fake
 def _forward_fake(
     x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, keep_signs: bool
-) -> tuple[Tensor, Tensor]:
-    f = w1.new_empty((*w1.shape[:-2], x.shape[-2], w2.shape[-2]))
-    return f, w1.new_empty(_signs_shape(x, w1, keep_signs), dtype=torch.int64)
+) -> tuple[Tensor, Tensor | None]:
+    S, n, m = w1.shape[:-2], x.shape[-2], w1.shape[-2]
+    f = w1.new_empty((*S, n, w2.shape[-2]))
+    words = (S[0] if S else 1, (m + 63) // 64, n)
+    return f, w1.new_empty(words, dtype=torch.int64) if keep_signs else None
 
 
-@fake("two_layer_relu_backward")
+@BACKWARD_OP.fake
 def _backward_fake(
     df: Tensor,
     x: Tensor,
@@ -136,33 +130,36 @@ def _backward_fake(
     w2: Tensor,
     signs: Tensor,
     wanted: list[bool],
-) -> tuple[Tensor, ...]:
-    S = w1.shape[:-2]
-    shapes = (x.shape, w1.shape, (*S, w1.shape[-2]), w2.shape, (*S, w2.shape[-2]))
-    return tuple(
-        w1.new_empty(shape if want else (0,)) for shape, want in zip(shapes, wanted, strict=True)
+) -> tuple[Tensor | None, ...]:
+    dx, dw1, db1, dw2, db2 = wanted
+    return (
+        w1.new_empty(x.shape) if dx else None,
+        w1.new_empty(w1.shape) if dw1 else None,
+        w1.new_empty(w1.shape[:-1]) if db1 else None,
+        w1.new_empty(w2.shape) if dw2 else None,
+        w1.new_empty(w2.shape[:-1]) if db2 else None,
     )
 
 
-@register("two_layer_relu", "CPU")
+@OP.kernel("CPU")
 def _forward_cpu(
     x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, keep_signs: bool
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
     _native.two_layer_relu_forward(
-        x.detach().contiguous(),
-        _stack(w1, 3),
-        _stack(b1, 2),
-        _stack(w2, 3),
-        _stack(b2, 2),
-        f if f.ndim == 3 else f[None],
-        signs if keep_signs else None,
+        x.contiguous(),
+        w1.contiguous(),
+        None if b1 is None else b1.contiguous(),
+        w2.contiguous(),
+        None if b2 is None else b2.contiguous(),
+        f,
+        signs,
         torch.get_num_threads(),
     )
     return f, signs
 
 
-@register("two_layer_relu_backward", "CPU")
+@BACKWARD_OP.kernel("CPU")
 def _backward_cpu(
     df: Tensor,
     x: Tensor,
@@ -171,54 +168,46 @@ def _backward_cpu(
     w2: Tensor,
     signs: Tensor,
     wanted: list[bool],
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     gradients = _backward_fake(df, x, w1, b1, w2, signs, wanted)
-    x = x.detach().contiguous()
-    S, (n, d), stacked = signs.shape[0], x.shape[-2:], w1.ndim == 3
-    stacks = [_stack(t, ndim) for t, ndim in ((df, 3), (w1, 3), (b1, 2), (w2, 3))]
-    dx, dw1, db1, dw2, db2 = (
-        None if not want else g if ndim == g.ndim else g[None]
-        for g, want, ndim in zip(gradients, wanted, (3, 3, 2, 3, 2), strict=True)
+    arrays = (
+        df.contiguous(),
+        x.contiguous(),
+        w1.contiguous(),
+        None if b1 is None else b1.contiguous(),
+        w2.contiguous(),
+        signs.contiguous(),
     )
-    shared_dx = gradients[0].zero_() if wanted[0] and stacked and x.ndim == 2 else None
+    threads = torch.get_num_threads()
+    native: Any = _native.two_layer_relu_backward  # mypy does not follow the unpacked arrays
+    if w1.ndim == 2:
+        native(*arrays, *gradients, threads)
+        return gradients
     # The kernel packs x for every student of a call; a group's copies stay below GROUP_FLOATS.
+    S, (n, d), x_shared = w1.shape[0], x.shape[-2:], x.ndim == 2
     size = max(1, GROUP_FLOATS // max(1, n * (d + 1)))
+    dx = gradients[0].zero_() if x_shared and gradients[0] is not None else None
     for first in range(0, S, size):
         group = slice(first, first + size)
-        df_, w1_, b1_, w2_, dw1_, db1_, dw2_, db2_ = (
-            None if t is None else t[group] for t in (*stacks, dw1, db1, dw2, db2)
-        )
-        if shared_dx is None:
-            dx_ = None if dx is None else dx[group]
-        else:
-            dx_ = shared_dx.new_empty((min(size, S - first), n, d))
-        _native.two_layer_relu_backward(
-            df_,
-            x if x.ndim == 2 else x[group],
-            w1_,
-            b1_,
-            w2_,
-            signs[group],
-            dx_,
-            dw1_,
-            db1_,
-            dw2_,
-            db2_,
-            torch.get_num_threads(),
-        )
-        if shared_dx is not None and dx_ is not None:
-            shared_dx += dx_.sum(0)
+        df_, x_, *others = (None if t is None else t[group] for t in arrays)
+        dx_, *parts = (None if t is None else t[group] for t in gradients)
+        if x_shared:
+            x_ = arrays[1]
+            dx_ = None if dx is None else dx.new_empty((min(size, S - first), n, d))
+        native(df_, x_, *others, dx_, *parts, threads)
+        if dx is not None and dx_ is not None:
+            dx += dx_.sum(0)
     return gradients
 
 
-@register("two_layer_relu", "CompositeExplicitAutograd")
+@OP.kernel("CompositeExplicitAutograd")
 def _forward_reference(
     x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, keep_signs: bool
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     warn_reference_once("two_layer_relu", x.device)
     f = reference.two_layer_relu(x, w1, b1, w2, b2)
     if not keep_signs:
-        return f, w1.new_empty(_signs_shape(x, w1, keep_signs), dtype=torch.int64)
+        return f, None
     active = ~(reference.pre_activations(x, w1, b1) <= 0)
     return f, reference.pack_signs(active if active.ndim == 3 else active[None])
 
@@ -228,7 +217,7 @@ def _active(signs: Tensor, w1: Tensor) -> Tensor:
     return active if w1.ndim == 3 else active[0]
 
 
-@register("two_layer_relu_backward", "CompositeExplicitAutograd")
+@BACKWARD_OP.kernel("CompositeExplicitAutograd")
 def _backward_reference(
     df: Tensor,
     x: Tensor,
@@ -237,30 +226,33 @@ def _backward_reference(
     w2: Tensor,
     signs: Tensor,
     wanted: list[bool],
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     gradients = reference.two_layer_relu_backward(df, x, w1, b1, w2, _active(signs, w1))
     return tuple(
-        g.contiguous() if want else g.new_empty((0,))
-        for g, want in zip(gradients, wanted, strict=True)
+        g.contiguous() if want else None for g, want in zip(gradients, wanted, strict=True)
     )
 
 
-def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> None:
     x, w1, b1, w2, _, ctx.signs_kept = inputs
     ctx.save_for_backward(x, w1, b1, w2, output[1])
-    ctx.mark_non_differentiable(output[1])
+    if output[1] is not None:
+        ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, df: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, df: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if df is None:
+        return (None,) * 6
     x, w1, b1, w2, signs = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad[:5])
     if not ctx.signs_kept:  # called as a bare op, without them
-        signs = torch.ops.lmc_fast.two_layer_relu(x, w1, b1, w2, None, True)[1]
-    gradients = torch.ops.lmc_fast.two_layer_relu_backward(df, x, w1, b1, w2, signs, wanted)
+        signs = OP(x, w1, b1, w2, None, True)[1]
+    gradients = BACKWARD_OP(df, x, w1, b1, w2, signs, wanted)
     return (*(g if want else None for g, want in zip(gradients, wanted, strict=True)), None)
 
 
-torch.library.register_autograd("lmc_fast::two_layer_relu", _backward, setup_context=_keep_inputs)
+OP.autograd(_backward, _keep_inputs)
 
 
 def _keep_backward_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -301,6 +293,4 @@ def _double_backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-torch.library.register_autograd(
-    "lmc_fast::two_layer_relu_backward", _double_backward, setup_context=_keep_backward_inputs
-)
+BACKWARD_OP.autograd(_double_backward, _keep_backward_inputs)

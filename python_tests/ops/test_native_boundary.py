@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from lmc_fast import _native
 from lmc_fast.reference import two_layer_relu as reference
@@ -43,14 +44,41 @@ def test_negative_and_broadcast_strides_are_read_as_numpy_reads_them() -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-14)
 
 
+def test_a_single_networks_arrays_may_lack_the_leading_s() -> None:
+    single = {"w1": np.ones((5, 4)), "w2": np.ones((1, 5)), "f": np.full((3, 1), np.nan)}
+    np.testing.assert_array_equal(call(**single), call()[0])
+
+
+def test_tensors_are_borrowed_whether_or_not_they_require_a_gradient() -> None:
+    w1 = torch.ones((1, 5, 4), dtype=torch.float64, requires_grad=True)
+    assert call(w1=w1, x=torch.ones((3, 4)).double()).ravel().tolist() == [20.0, 20.0, 20.0]
+
+
+def test_an_array_without_memory_is_refused() -> None:
+    with FakeTensorMode():
+        x = torch.ones((3, 4), dtype=torch.float64)
+    with pytest.raises((ValueError, RuntimeError), match=r"without memory|data pointer|FakeTensor"):
+        call(x=x)
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
         ({"x": [1.0]}, TypeError, "x must be an array with __dlpack__ .* got list"),
         (
+            {"w1": np.ones(4)},
+            ValueError,
+            r"w1 must be \(m, d\) or \(S, m, d\), 2-dimensional; got shape \(4,\)",
+        ),
+        (
             {"w1": np.ones((5, 4))},
             ValueError,
-            r"w1 must be \(S, m, d\), 3-dimensional; got shape \(5, 4\)",
+            r"w2 must be \(c, m\), 2-dimensional; got shape \(1, 1, 5\)",
+        ),
+        (
+            {"w1": np.ones((5, 4)), "w2": np.ones((1, 5)), "x": np.ones((1, 3, 4))},
+            ValueError,
+            r"x must be \(n, d\); got shape \(1, 3, 4\)",
         ),
         ({"x": np.ones((3, 3))}, ValueError, r"x must have shape \(3, 4\); got \(3, 3\)"),
         ({"x": np.ones(3)}, ValueError, r"x must be \(n, d\) or \(S, n, d\); got shape \(3,\)"),
