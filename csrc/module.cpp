@@ -16,6 +16,8 @@ PYBIND11_MODULE(_native, m) {
   m.def(
       "cpu_target", [] { return std::string(lmc::name_of(lmc::active_cpu_target())); },
       "The instruction set the kernels run with.");
+  m.def("use_cpu_target", &lmc::use_cpu_target, py::arg("name"),
+        "Switches the instruction set for calls that begin afterwards (benchmarks and tests).");
   m.def(
       "supported_cpu_targets",
       [] {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "common/cpu_target.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -32,23 +33,34 @@ std::vector<CpuTarget> supported_cpu_targets() {
   return targets;
 }
 
-static CpuTarget choose() {
-  const auto supported = supported_cpu_targets();
-  const char* forced = std::getenv("LMC_FAST_CPU_TARGET");
-  if (forced == nullptr || *forced == '\0') return supported.back();
+// The supported target of that name; `argument` and `remedy` begin and end the message otherwise.
+static CpuTarget find(const std::string& name, const std::string& argument,
+                      const std::string& remedy) {
   std::string names;
-  for (CpuTarget target : supported) {
-    if (std::string(forced) == name_of(target)) return target;
+  for (CpuTarget target : supported_cpu_targets()) {
+    if (name == name_of(target)) return target;
     names += (names.empty() ? "" : ", ") + std::string(name_of(target));
   }
-  throw std::invalid_argument("LMC_FAST_CPU_TARGET must be one of " + names +
-                              " (what this build and processor support); got '" + forced +
-                              "'. Unset it to use the fastest.");
+  throw std::invalid_argument(argument + " must be one of " + names +
+                              " (what this build and processor support); got '" + name + "'" +
+                              remedy);
 }
 
-CpuTarget active_cpu_target() {
-  static const CpuTarget target = choose();
+static CpuTarget choose() {
+  const char* forced = std::getenv("LMC_FAST_CPU_TARGET");
+  if (forced == nullptr || *forced == '\0') return supported_cpu_targets().back();
+  return find(forced, "LMC_FAST_CPU_TARGET", ". Unset it to use the fastest.");
+}
+
+static std::atomic<CpuTarget>& current() {
+  static std::atomic<CpuTarget> target{choose()};
   return target;
+}
+
+CpuTarget active_cpu_target() { return current().load(std::memory_order_relaxed); }
+
+void use_cpu_target(const std::string& name) {
+  current().store(find(name, "name", ""), std::memory_order_relaxed);
 }
 
 }  // namespace lmc

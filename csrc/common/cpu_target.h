@@ -21,6 +21,10 @@ std::vector<CpuTarget> supported_cpu_targets();
 // this processor cannot run.
 CpuTarget active_cpu_target();
 
+// Makes the supported target of that name the one of calls that begin afterwards, in any thread.
+// For benchmarks and tests. Throws std::invalid_argument for any other name and changes nothing.
+void use_cpu_target(const std::string& name);
+
 // Chooses among a kernel table's versions. The tables are constant data, so that nothing compiled
 // for a wider instruction set runs before this choice.
 template <class Table>

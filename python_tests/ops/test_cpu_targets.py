@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,26 @@ def test_ops_pass_on_every_cpu_target(op: str, target: str) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+
+
+@pytest.fixture
+def restored_target() -> Iterator[str]:
+    """The target in use, which is in use again afterwards."""
+    target = _native.cpu_target()
+    yield target
+    _native.use_cpu_target(target)
+
+
+@pytest.mark.parametrize("target", _native.supported_cpu_targets())
+def test_the_target_can_be_switched(target: str, restored_target: str) -> None:
+    _native.use_cpu_target(target)
+    assert _native.cpu_target() == target
+
+
+def test_an_unknown_target_is_refused_and_changes_nothing(restored_target: str) -> None:
+    with pytest.raises(ValueError, match=r"name must be one of baseline.*; got 'sse9'"):
+        _native.use_cpu_target("sse9")
+    assert _native.cpu_target() == restored_target
 
 
 @pytest.mark.parametrize("target", ["avx2", "avx512"])
