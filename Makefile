@@ -30,6 +30,7 @@ format: $(STAMP)
 
 bench: $(STAMP) $(BENCH_STAMP)
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench --scaling
 
 bench-quick: $(STAMP) $(BENCH_STAMP)
 	$(BIN)/python -m bench --quick

@@ -2,11 +2,7 @@
 """Runs the benchmarks, prints one table per op and writes bench/results/<machine>.json."""
 
 import argparse
-import datetime
 import json
-import platform
-import re
-import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,9 +11,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import lmc_fast
-
-from . import ceiling, jax_baselines, path_losses, population_loss, train_ensemble, two_layer_relu
+from . import (
+    ceiling,
+    jax_baselines,
+    machine,
+    path_losses,
+    population_loss,
+    scaling,
+    train_ensemble,
+    two_layer_relu,
+)
 from . import memory as memory_of
 from .compare import compare
 from .timer import OURS, Row, run
@@ -26,41 +29,14 @@ OPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (two_layer_relu, path_losses, population_loss, train_ensemble)
 }
-ROOT = Path(__file__).parent
-
-
-def machine() -> dict[str, Any]:
-    """Describe what the figures were measured on."""
-    backend = lmc_fast.backend()
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "processor": _processor(),
-        "cpu_target": backend.cpu_target,
-        "commit": commit or "unknown",
-        "version": backend.version,
-        "compiler": backend.compiler,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _processor() -> str:
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _seconds(s: float) -> str:
     return f"{s * 1e3:.3g} ms" if s < 1 else f"{s:.3g} s"
+
+
+def _ratio(r: float) -> str:
+    return f"{r:.2f}" if r < 10 else f"{r:.0f}"
 
 
 def _table(op: str, rows: list[Row]) -> Table:
@@ -75,7 +51,7 @@ def _table(op: str, rows: list[Row]) -> Table:
                 row.size if first else "",
                 name,
                 f"{_seconds(median)} ({_seconds(low)} to {_seconds(high)})",
-                "1" if first else f"{row.ratio[name]:.1f}",
+                "1" if first else _ratio(row.ratio[name]),
                 f"{row.gflops:.0f}" if first and row.gflops else "",
                 f"{row.ceiling_share:.0%}" if first and row.ceiling_share else "",
             )
@@ -110,16 +86,25 @@ def main() -> None:
         metavar=("A.json", "B.json"),
         help="time nothing; print what moved from A to B beyond the spread",
     )
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="only time against n, m and A, for a plot beside the JSON file",
+    )
     arguments = parser.parse_args()
     if arguments.compare:
         print("\n".join(compare(*arguments.compare) or ["nothing moved beyond the spread"]))
         return
     rounds = arguments.rounds or (3 if arguments.quick else 5)
-    facts = machine()
+    facts = machine.facts()
     console = Console(width=150)
     console.print(", ".join(f"{key} {value}" for key, value in facts.items()))
     console.print(f"threads {arguments.threads}, {rounds} rounds, contestants interleaved")
     torch.set_num_threads(arguments.threads)
+    if arguments.scaling:
+        out = arguments.out or machine.results_file(facts, arguments.threads, "scaling-")
+        console.print("\n".join(scaling.run(facts, arguments.threads, rounds, out)))
+        return
     ceilings = ceiling.measure(arguments.threads)
     console.print("ceilings: " + ", ".join(f"{key} {v:.0f}" for key, v in ceilings.items()))
     if reason := jax_baselines.why_skipped():
@@ -127,11 +112,9 @@ def main() -> None:
     rows: list[Row] = []
     for op in arguments.op or OPS:
         measured = []
-        for case in OPS[op].cases():
-            if arguments.quick and not case.quick:
-                continue
+        for case in OPS[op].cases(arguments.quick):
             console.print(f"[dim]{op}: {case.size}[/dim]")
-            measured.append(run(case, arguments.threads, rounds, ceilings))
+            measured.append(run(case, rounds, ceilings))
         console.print(_table(op, measured))
         rows += measured
     memory = [
@@ -141,9 +124,7 @@ def main() -> None:
     ]
     if memory:
         console.print(_memory_table(memory))
-    name = re.sub(r"[^a-z0-9]+", "-", f"{facts['processor']} {facts['cpu_target']}".lower())
-    out = arguments.out or ROOT / "results" / f"{name}-{arguments.threads}-threads.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = arguments.out or machine.results_file(facts, arguments.threads)
     document = {
         "machine": facts,
         "ceilings": ceilings,

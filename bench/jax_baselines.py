@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,11 @@ def why_skipped() -> str | None:
 def contestant(build: Callable[..., Run], *arguments: Any) -> dict[str, Run]:
     """Return ``{"JAX jit": build(*arguments)}``, or nothing when JAX is skipped."""
     return {"JAX jit": build(*arguments)} if why_skipped() is None else {}
+
+
+def as_tensor(result: Any) -> Tensor:
+    """Read what any contestant returns, JAX or torch."""
+    return result if isinstance(result, Tensor) else torch.tensor(np.asarray(result))
 
 
 def _compiled(function: Callable[..., Any], *tensors: Tensor) -> Run:
