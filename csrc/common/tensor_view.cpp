@@ -119,15 +119,23 @@ bool TensorView::is_dense() const {
   return true;
 }
 
+bool TensorView::is_aligned() const {
+  return reinterpret_cast<uintptr_t>(data()) % (managed_->tensor.dtype.bits / 8) == 0;
+}
+
 const void* TensorView::dense() {
-  if (is_dense()) return data();
+  if (is_dense() && is_aligned()) return data();
   const auto& t = managed_->tensor;
   const int64_t item = t.dtype.bits / 8;
   int64_t count = 1;
   for (int axis = 0; axis < t.ndim; ++axis) count *= t.shape[axis];
+  const char* from = static_cast<const char*>(data());
+  if (is_dense()) {
+    copy_.assign(from, from + count * item);
+    return copy_.data();
+  }
   copy_.resize(static_cast<size_t>(count * item));
   std::vector<int64_t> index(static_cast<size_t>(t.ndim), 0);
-  const char* from = static_cast<const char*>(data());
   for (int64_t e = 0; e < count; ++e) {
     int64_t offset = 0;
     for (int axis = 0; axis < t.ndim; ++axis)

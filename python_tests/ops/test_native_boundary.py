@@ -43,6 +43,18 @@ def test_negative_and_broadcast_strides_are_read_as_numpy_reads_them() -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-14)
 
 
+def misaligned(array: np.ndarray) -> np.ndarray:
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    memory[:] = array.reshape(-1).view(np.uint8)
+    return memory.view(array.dtype).reshape(array.shape)
+
+
+def test_misaligned_inputs_are_read() -> None:
+    rng = np.random.default_rng(0)
+    x, w1 = rng.normal(size=(3, 4)), rng.normal(size=(1, 5, 4))
+    np.testing.assert_array_equal(call(x=misaligned(x), w1=misaligned(w1)), call(x=x, w1=w1))
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
@@ -57,6 +69,7 @@ def test_negative_and_broadcast_strides_are_read_as_numpy_reads_them() -> None:
         ({"w2": np.ones((1, 1, 5), np.float32)}, TypeError, "w2 must be float64; got float32"),
         ({"w1": np.ones((1, 5, 4), np.int64)}, TypeError, "w1 must be float32 or float64"),
         ({"f": np.ones((1, 3, 2))[:, :, :1]}, ValueError, "f must be contiguous"),
+        ({"f": misaligned(np.ones((1, 3, 1)))}, ValueError, "f must be contiguous and aligned"),
         ({"f": np.ones((1, 2, 1))}, ValueError, r"f must have shape \(1, 3, 1\)"),
         ({"w2": np.ones((1, 0, 5))}, ValueError, "w2 must have at least one output"),
         ({"b1": np.ones((1, 4))}, ValueError, r"b1 must have shape \(1, 5\); got \(1, 4\)"),
