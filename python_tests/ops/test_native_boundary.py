@@ -34,6 +34,7 @@ def test_numpy_arrays_are_read_and_written() -> None:
     assert call().ravel().tolist() == [20.0, 20.0, 20.0]
 
 
+@pytest.mark.sanitize_quick
 def test_negative_and_broadcast_strides_are_read_as_numpy_reads_them() -> None:
     rng = np.random.default_rng(0)
     x, w1 = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
@@ -49,12 +50,14 @@ def misaligned(array: np.ndarray) -> np.ndarray:
     return memory.view(array.dtype).reshape(array.shape)
 
 
+@pytest.mark.sanitize_quick
 def test_misaligned_inputs_are_read() -> None:
     rng = np.random.default_rng(0)
     x, w1 = rng.normal(size=(3, 4)), rng.normal(size=(1, 5, 4))
     np.testing.assert_array_equal(call(x=misaligned(x), w1=misaligned(w1)), call(x=x, w1=w1))
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
@@ -81,6 +84,7 @@ def test_bad_arrays(change: dict[str, object], kind: type[Exception], message: s
         call(**change)
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("c", [1, 3])
 def test_mask_scale_is_the_reference_formula(dtype: torch.dtype, c: int) -> None:
@@ -104,7 +108,7 @@ def test_an_unknown_cpu_target_is_refused_by_name() -> None:
     code = "import lmc_fast; lmc_fast.backend()"
     result = subprocess.run(
         [sys.executable, "-c", code],
-        env={"LMC_FAST_CPU_TARGET": "sse9", "PATH": ""},
+        env={**os.environ, "LMC_FAST_CPU_TARGET": "sse9"},
         capture_output=True,
         text=True,
         check=False,
