@@ -71,6 +71,7 @@ SIZES = list(
 )
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize("c", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_agrees_with_the_reference_at_adversarial_sizes(dtype: torch.dtype, c: int) -> None:
@@ -199,6 +200,7 @@ def test_bits_do_not_depend_on_threads_or_on_the_ensemble(dtype: torch.dtype, c:
             assert torch.equal(leaf.grad, whole[s])
 
 
+@pytest.mark.sanitize_quick
 def test_strided_views_are_accepted() -> None:
     x, w1, b1, w2, b2 = sample_inputs(40, 70, 8, 2)
     assert b1 is not None
