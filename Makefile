@@ -8,7 +8,18 @@ BENCH_STAMP := $(VENV)/.bench-installed
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 OUT ?= studies
 
-.PHONY: study test lint format bench bench-quick clean install
+# An environment with a sanitized _native of its own; all else it takes from .venv, but for the editable install.
+SANITIZED := build/sanitized
+SANITIZED_STAMP := $(SANITIZED)/.installed
+SANITIZED_PACKAGES := $(CURDIR)/$(SANITIZED)/lib/python*/site-packages
+SANITIZED_DEFINES := SKBUILD_CMAKE_DEFINE="LMC_FAST_SANITIZE=ON;LMC_FAST_CUDA=OFF"
+# malloc fills memory with NaN, so that reading what was never written shows in the results.
+SANITIZED_PYTHON = $(SANITIZED_DEFINES) PYTHONSAFEPATH=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:malloc_fill_byte=255:max_malloc_fill_size=1073741824 \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	$(SANITIZED)/bin/python
+
+.PHONY: study test sanitize sanitize-quick lint format bench bench-quick clean install
 
 study: $(STAMP)
 	$(BIN)/lmc-fast study width --preset quick --out $(OUT)/width-quick
@@ -16,6 +27,14 @@ study: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# --capture=sys leaves the sanitizers' reports, which are written as the process ends, on the screen.
+sanitize: $(SANITIZED_STAMP)
+	cd lmc_fast && cp --parents $$(find . -name '*.py' -o -name '*.toml') $(SANITIZED_PACKAGES)/lmc_fast
+	PYTEST_ADDOPTS="--capture=sys $(SELECT)" $(SANITIZED_PYTHON) -m pytest -n 2 --dist worksteal python_tests/ops
+
+sanitize-quick: SELECT = -m sanitize_quick
+sanitize-quick: sanitize
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -41,6 +60,14 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
 	touch $(STAMP)
+
+$(SANITIZED_STAMP): $(STAMP)
+	rm -rf $(SANITIZED)/lib
+	$(BIN)/python -m venv --without-pip $(SANITIZED)
+	$(SANITIZED_DEFINES) $(BIN)/python -m pip --python $(SANITIZED)/bin/python install --disable-pip-version-check --quiet --no-deps \
+		--config-settings build-dir=$(SANITIZED)/objects --config-settings install.strip=false .
+	cd $(SANITIZED_PACKAGES) && echo $(CURDIR)/$(VENV)/lib/python*/site-packages > venv.pth
+	touch $(SANITIZED_STAMP)
 
 $(BENCH_STAMP): pyproject.toml constraints.txt | $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt jax

@@ -5,11 +5,18 @@
 #include <new>
 
 namespace lmc {
+
+constexpr size_t kAlignment = 64;
+
+#if defined(__SANITIZE_ADDRESS__)
+// Each block is an allocation of its own and of the size asked for, and ends where it is freed:
+// AddressSanitizer sees what lies outside.
+void* allocate_aligned(size_t bytes) { return ::operator new(bytes, std::align_val_t{kAlignment}); }
+void free_aligned(void* memory) { ::operator delete(memory, std::align_val_t{kAlignment}); }
+#else
 namespace {
 
 // A block is a header of one alignment unit, which holds its capacity, and the memory handed out.
-constexpr size_t kAlignment = 64;
-
 char* new_block(size_t capacity) {
   void* block = ::operator new(kAlignment + capacity, std::align_val_t{kAlignment});
   *static_cast<size_t*>(block) = capacity;
@@ -67,5 +74,6 @@ void free_aligned(void* memory) {
   char* block = static_cast<char*>(memory) - kAlignment;
   if (capacity_of(block) < kSmallest || !keep_block(block)) delete_block(block);
 }
+#endif
 
 }  // namespace lmc

@@ -87,8 +87,9 @@ void TensorView::borrow_capsule(py::handle object) {
                          " must be an array with __dlpack__ (torch, numpy, cupy); got " +
                          py::str(py::type::of(object).attr("__name__")).cast<std::string>());
   // torch gives no capsule of a tensor that requires a gradient.
-  const py::object array = py::hasattr(object, "detach") ? object.attr("detach")()
-                                                         : py::reinterpret_borrow<py::object>(object);
+  const py::object array = py::hasattr(object, "detach")
+                               ? object.attr("detach")()
+                               : py::reinterpret_borrow<py::object>(object);
   const py::object capsule = array.attr("__dlpack__")();
   auto* managed =
       static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
@@ -143,9 +144,7 @@ void TensorView::check(const std::vector<int64_t>& shape, dlpack::DataType dtype
   if (t.data == nullptr && !empty) fail("must hold data; got an array without memory");
 }
 
-void* TensorView::data() const {
-  return static_cast<char*>(tensor_->data) + tensor_->byte_offset;
-}
+void* TensorView::data() const { return static_cast<char*>(tensor_->data) + tensor_->byte_offset; }
 
 bool TensorView::is_dense() const {
   const auto& t = *tensor_;
@@ -160,15 +159,23 @@ bool TensorView::is_dense() const {
   return true;
 }
 
+bool TensorView::is_aligned() const {
+  return reinterpret_cast<uintptr_t>(data()) % (tensor_->dtype.bits / 8) == 0;
+}
+
 const void* TensorView::dense() {
-  if (is_dense()) return data();
+  if (is_dense() && is_aligned()) return data();
   const auto& t = *tensor_;
   const int64_t item = t.dtype.bits / 8;
   int64_t count = 1;
   for (int axis = 0; axis < t.ndim; ++axis) count *= t.shape[axis];
+  const char* from = static_cast<const char*>(data());
+  if (is_dense()) {
+    copy_.assign(from, from + count * item);
+    return copy_.data();
+  }
   copy_.resize(static_cast<size_t>(count * item));
   std::vector<int64_t> index(static_cast<size_t>(t.ndim), 0);
-  const char* from = static_cast<const char*>(data());
   for (int64_t e = 0; e < count; ++e) {
     int64_t offset = 0;
     for (int axis = 0; axis < t.ndim; ++axis)

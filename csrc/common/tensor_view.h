@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Arrays at the boundary with Python: any object that speaks DLPack is borrowed, checked, and handed
-// to kernels as a raw pointer to dense memory. Every error names the argument, what was wanted and
-// what came.
+// Arrays at the boundary with Python: any object that speaks DLPack is borrowed, checked, and
+// handed to kernels as a raw pointer to dense memory. Every error names the argument, what was
+// wanted and what came.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -55,8 +55,8 @@ class TensorView {
   bool is_float32() const;
   bool is_float64() const;
 
-  // The data of an input of exactly this shape and type on the CPU. A strided array is copied to
-  // dense memory that lives as long as this view.
+  // The data of an input of exactly this shape and type on the CPU. A strided array, or one
+  // whose elements are not aligned, is copied to dense memory that lives as long as this view.
   template <class T>
   const T* input(const std::vector<int64_t>& shape) {
     check(shape, TypeOf<T>::value, dlpack::kCpu);
@@ -64,11 +64,12 @@ class TensorView {
   }
   // Class labels: int64, in 0 ... classes - 1.
   const int64_t* labels(const std::vector<int64_t>& shape, int64_t classes);
-  // The data of an output: likewise, and it must already be dense.
+  // The data of an output: likewise, and it must already be dense and aligned.
   template <class T>
   T* output(const std::vector<int64_t>& shape, dlpack::DeviceType device = dlpack::kCpu) {
     check(shape, TypeOf<T>::value, device);
-    if (!is_dense()) fail("must be contiguous, because the result is written into it");
+    if (!is_dense() || !is_aligned())
+      fail("must be contiguous and aligned, because the result is written into it");
     return static_cast<T*>(data());
   }
   // A dense array on a CUDA device.
@@ -85,6 +86,7 @@ class TensorView {
   void check(const std::vector<int64_t>& shape, dlpack::DataType dtype,
              dlpack::DeviceType device) const;
   bool is_dense() const;
+  bool is_aligned() const;
   void* data() const;
   const void* dense();
 

@@ -17,6 +17,7 @@ def test_the_ceiling_loop_does_the_operations_it_counts(dtype: torch.dtype) -> N
     assert _native.ceiling_multiply_add(sink, 300, 2) == 3 * operations
 
 
+@pytest.mark.sanitize_quick
 def test_the_copy_copies_every_share() -> None:
     source, target = torch.arange(1001.0), torch.zeros(1001)
     _native.ceiling_copy(source, target, 3)

@@ -35,6 +35,7 @@ def test_numpy_arrays_are_read_and_written() -> None:
     assert call().ravel().tolist() == [20.0, 20.0, 20.0]
 
 
+@pytest.mark.sanitize_quick
 def test_negative_and_broadcast_strides_are_read_as_numpy_reads_them() -> None:
     rng = np.random.default_rng(0)
     x, w1 = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
@@ -61,6 +62,20 @@ def test_an_array_without_memory_is_refused() -> None:
         call(x=x)
 
 
+def misaligned(array: np.ndarray) -> np.ndarray:
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    memory[:] = array.reshape(-1).view(np.uint8)
+    return memory.view(array.dtype).reshape(array.shape)
+
+
+@pytest.mark.sanitize_quick
+def test_misaligned_inputs_are_read() -> None:
+    rng = np.random.default_rng(0)
+    x, w1 = rng.normal(size=(3, 4)), rng.normal(size=(1, 5, 4))
+    np.testing.assert_array_equal(call(x=misaligned(x), w1=misaligned(w1)), call(x=x, w1=w1))
+
+
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
@@ -85,6 +100,7 @@ def test_an_array_without_memory_is_refused() -> None:
         ({"w2": np.ones((1, 1, 5), np.float32)}, TypeError, "w2 must be float64; got float32"),
         ({"w1": np.ones((1, 5, 4), np.int64)}, TypeError, "w1 must be float32 or float64"),
         ({"f": np.ones((1, 3, 2))[:, :, :1]}, ValueError, "f must be contiguous"),
+        ({"f": misaligned(np.ones((1, 3, 1)))}, ValueError, "f must be contiguous and aligned"),
         ({"f": np.ones((1, 2, 1))}, ValueError, r"f must have shape \(1, 3, 1\)"),
         ({"w2": np.ones((1, 0, 5))}, ValueError, "w2 must have at least one output"),
         ({"b1": np.ones((1, 4))}, ValueError, r"b1 must have shape \(1, 5\); got \(1, 4\)"),
@@ -96,6 +112,7 @@ def test_bad_arrays(change: dict[str, object], kind: type[Exception], message: s
         call(**change)
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("c", [1, 3])
 def test_mask_scale_is_the_reference_formula(dtype: torch.dtype, c: int) -> None:
@@ -119,7 +136,7 @@ def test_an_unknown_cpu_target_is_refused_by_name() -> None:
     code = "import lmc_fast; lmc_fast.backend()"
     result = subprocess.run(
         [sys.executable, "-c", code],
-        env={"LMC_FAST_CPU_TARGET": "sse9", "PATH": ""},
+        env={**os.environ, "LMC_FAST_CPU_TARGET": "sse9"},
         capture_output=True,
         text=True,
         check=False,

@@ -50,6 +50,7 @@ def lengths(w1, w2, target):
     return students.double() + (v2.norm(dim=0) * v1.norm(dim=1)).sum()
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize("c", [1, 3])
 def test_agrees_with_the_reference_at_adversarial_sizes(c):
     # Three dimensions for each width, another three for the next.
@@ -258,6 +259,7 @@ def test_float32_is_computed_in_float64():
         assert_close(ours, exact.float(), 0)
 
 
+@pytest.mark.sanitize_quick
 def test_strides_and_single_networks():
     w1, w2, target = problem(2, 9, 4, 5, 2)
     strided = w1.mT.contiguous().mT, w2.mT.contiguous().mT
@@ -268,6 +270,7 @@ def test_strides_and_single_networks():
     assert_close(population_loss(w1, None, target), population_loss(w1, ones, target), 0)
 
 
+@pytest.mark.sanitize_quick
 def test_no_students_and_no_neurons():
     w1, w2, target = problem(2, 9, 4, 5, 2)
     assert population_loss(w1[:0], w2[:0], target).shape == (0,)

@@ -29,6 +29,7 @@ def size(a, b, target):
     return ((students * longest + target[1].norm() * target[0].norm()) ** 2)[:, None]
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize(("m", "c"), [(1, 1), (5, 1), (13, 3), (70, 1)])
 def test_agrees_with_the_reference(m, c):
     a, b, target = problem(3, m, 5, 7, c)

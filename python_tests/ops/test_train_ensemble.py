@@ -90,6 +90,7 @@ def single(value: object) -> object:
     return value
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize("name", objectives(1, 1, 1, 0))
 @pytest.mark.parametrize(("c", "train_w2"), [(2, False), (5, True)])
 def test_float32_stays_near_the_reference(name: str, c: int, train_w2: bool) -> None:

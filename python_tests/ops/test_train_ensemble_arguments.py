@@ -100,6 +100,7 @@ NATIVE = {
 }  # fmt: skip
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

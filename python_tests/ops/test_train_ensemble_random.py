@@ -63,6 +63,7 @@ def test_normals_have_the_normal_moments() -> None:
     assert abs((normals(3, 40_000, 0) * normals(4, 40_000, 0)).mean()) < 5 / 40_000**0.5
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize("n", [1, 2, 7, 31, 32, 33, 1000])
 def test_shuffles_visit_every_sample_once(n: int) -> None:
     orders = [shuffle(9, n, epoch) for epoch in range(3)]

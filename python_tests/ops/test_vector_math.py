@@ -54,6 +54,7 @@ def test_within_two_units_in_the_last_place(name):
     assert worst <= 2.0, f"{worst:.2f} ulp at {where!r} with {_native.cpu_target()}"
 
 
+@pytest.mark.sanitize_quick
 @pytest.mark.parametrize("name", EXACT)
 def test_length_does_not_change_values(name):
     x = arguments(name)[:COUNT]
