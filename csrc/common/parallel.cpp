@@ -12,6 +12,8 @@
 #include <mutex>
 #include <thread>
 
+#include "common/torch_team.h"
+
 namespace lmc {
 namespace {
 
@@ -21,32 +23,34 @@ struct Job {
   int64_t tasks;
   int threads;
   std::atomic<int64_t> next{0};
-  int joined =
-      1;  // threads that ever took part, the caller being the first; guarded by Pool::mutex
-  int running = 0;           // pool threads at work in it now; guarded by Pool::mutex
-  std::exception_ptr error;  // guarded by Pool::mutex
+  std::atomic<int> joined{1};  // threads that ever took part, the caller being the first
+  int running = 0;             // pool threads at work in it now; guarded by Pool::mutex
+  std::mutex error_mutex;
+  std::exception_ptr error;  // guarded by error_mutex
+
+  void run_tasks(int worker) {
+    for (;;) {
+      const int64_t task = next.fetch_add(1, std::memory_order_relaxed);
+      if (task >= tasks) return;
+      try {
+        function(context, task, worker);
+      } catch (...) {
+        next.store(tasks, std::memory_order_relaxed);
+        std::lock_guard<std::mutex> lock(error_mutex);
+        if (!error) error = std::current_exception();
+      }
+    }
+  }
 };
 
+// For work during which the caller must wake up now and then, and for all work where torch has no
+// threads.
 struct Pool {
   std::mutex mutex;
   std::condition_variable work_arrived;
   std::condition_variable worker_left;
   std::list<Job*> open;
   int threads = 0;
-
-  void run_tasks(Job& job, int worker) {
-    for (;;) {
-      const int64_t task = job.next.fetch_add(1, std::memory_order_relaxed);
-      if (task >= job.tasks) return;
-      try {
-        job.function(job.context, task, worker);
-      } catch (...) {
-        job.next.store(job.tasks, std::memory_order_relaxed);
-        std::lock_guard<std::mutex> lock(mutex);
-        if (!job.error) job.error = std::current_exception();
-      }
-    }
-  }
 
   Job* joinable() {
     for (Job* job : open)
@@ -62,7 +66,7 @@ struct Pool {
       const int worker = job->joined++;
       ++job->running;
       lock.unlock();
-      run_tasks(*job, worker);
+      job->run_tasks(worker);
       lock.lock();
       --job->running;
       worker_left.notify_all();
@@ -85,7 +89,7 @@ struct Pool {
       }
     }
     work_arrived.notify_all();
-    run_tasks(job, 0);
+    job.run_tasks(0);
     std::unique_lock<std::mutex> lock(mutex);
     open.remove(&job);
     const auto finished = [&] { return job.running == 0; };
@@ -105,6 +109,19 @@ std::once_flag pool_created;
 // A forked child has none of its parent's threads, and its copy of the mutex may be locked by one.
 void replace_pool_after_fork() { pool = new Pool; }
 
+bool run_on_team(Job& job, int threads) {
+  struct Team {
+    Job& job;
+    std::thread::id caller;
+  } team{job, std::this_thread::get_id()};
+  const auto take_part = [](void* context) {
+    const Team& t = *static_cast<Team*>(context);
+    const int worker = std::this_thread::get_id() == t.caller ? 0 : t.job.joined++;
+    if (worker < t.job.threads) t.job.run_tasks(worker);
+  };
+  return run_on_torch_team(take_part, &team, threads);
+}
+
 }  // namespace
 
 void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context,
@@ -113,16 +130,19 @@ void parallel_for(int64_t tasks, int threads, TaskFunction function, void* conte
     for (int64_t task = 0; task < tasks; ++task) function(context, task, 0);
     return;
   }
-  std::call_once(pool_created, [] {
-    pool = new Pool;
-    pthread_atfork(nullptr, nullptr, replace_pool_after_fork);
-  });
   Job job;
   job.function = function;
   job.context = context;
   job.tasks = tasks;
   job.threads = static_cast<int>(std::min<int64_t>(threads, tasks));
-  pool->run(job, while_waiting);
+  // All threads are called, whatever the number of tasks: a team of another size is made anew.
+  if (while_waiting != nullptr || !run_on_team(job, threads)) {
+    std::call_once(pool_created, [] {
+      pool = new Pool;
+      pthread_atfork(nullptr, nullptr, replace_pool_after_fork);
+    });
+    pool->run(job, while_waiting);
+  }
   if (job.error) std::rethrow_exception(job.error);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// One thread pool for all kernels. Work is cut into tasks by size alone, never by the number of
-// threads, and no task reads what another writes: so results do not depend on the thread count.
+// The threads of all kernels: torch's own where it is loaded (torch_team.h), else a pool. Work is
+// cut into tasks by size alone, never by the number of threads, and no task reads what another
+// writes: so results do not depend on the thread count.
 #pragma once
 
 #include <cstdint>

@@ -149,7 +149,8 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
   const two_layer_relu::Sizes& z = p.sizes;
   WeightGradient<T> gradient(p, neurons, threads);
   const int64_t words = two_layer_relu::words_per_sample(z.m);
-  const int64_t groups = ceil_div(neurons.panels, kGroupPanels);
+  const int64_t group_panels = larger(1, smaller(kGroupPanels, neurons.panels / 4));
+  const int64_t groups = ceil_div(neurons.panels, group_panels);
   // Few neurons and many samples: the samples are split too, so that there is work for every
   // thread.
   const int64_t chunks = larger(1, ceil_div(z.n, kSampleChunk));
@@ -164,8 +165,8 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
 
   for_each_task(z.S * spans * groups, threads, [&](int64_t task, int worker) {
     const int64_t group = task % groups, t = task / groups % spans, s = task / groups / spans;
-    const int64_t first_panel = group * kGroupPanels;
-    const int64_t last_panel = smaller(first_panel + kGroupPanels, neurons.panels);
+    const int64_t first_panel = group * group_panels;
+    const int64_t last_panel = smaller(first_panel + group_panels, neurons.panels);
     T* base = &sums[(s * spans + t) * neurons.panels * panel_size];
     T* dz = &scratch[worker * (dz_size + dw2_size)];
     memset(base + first_panel * panel_size, 0,
@@ -194,8 +195,8 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
   });
 
   for_each_task(z.S * groups, threads, [&](int64_t task, int) {
-    const int64_t s = task / groups, first = task % groups * kGroupPanels * N;
-    for (int64_t j = first; j < smaller(z.m, first + kGroupPanels * N); ++j) {
+    const int64_t s = task / groups, first = task % groups * group_panels * N;
+    for (int64_t j = first; j < smaller(z.m, first + group_panels * N); ++j) {
       T* G = &sums[(s * spans * neurons.panels + j / N) * panel_size] + j % N;  // stride N
       for (int64_t t = 1; t < spans; ++t) {
         const T* more = G + t * neurons.panels * panel_size;

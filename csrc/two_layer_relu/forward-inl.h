@@ -120,17 +120,20 @@ template <class T>
 void forward(const two_layer_relu::Forward<T>& p, int threads) {
   constexpr int R = kTileRows<T>, L = kLanes<T>, N = kPanel<T>;
   const two_layer_relu::Sizes& z = p.sizes;
-  const int64_t blocks = ceil_div(z.n, kSampleBlock);
+  // Smaller blocks for few samples, so that there is work for every thread.
+  const int64_t block_size =
+      smaller(kSampleBlock, larger(kSampleBlock / 4, round_up(ceil_div(z.n, 8), R)));
+  const int64_t blocks = ceil_div(z.n, block_size);
   const int64_t chunks = larger(1, ceil_div(z.m, kNeuronChunk));
   const int64_t words = two_layer_relu::words_per_sample(z.m);
   PackedNeurons<T> neurons(z, p.w1, p.b1, p.w2, threads);
   AlignedBuffer<double> partial(z.S * chunks * z.n * z.c);
-  const int64_t x_size = kSampleBlock * z.d, lanes_size = kSampleBlock * z.c * L;
+  const int64_t x_size = block_size * z.d, lanes_size = block_size * z.c * L;
   AlignedBuffer<T> x_packed(threads * x_size), output_lanes(threads * lanes_size);
 
   for_each_task(z.S * blocks * chunks, threads, [&](int64_t task, int worker) {
     const int64_t chunk = task % chunks, block = task / chunks % blocks, s = task / chunks / blocks;
-    const int64_t first = block * kSampleBlock, count = smaller(kSampleBlock, z.n - first);
+    const int64_t first = block * block_size, count = smaller(block_size, z.n - first);
     const T* x = p.x + ((z.x_shared ? 0 : s * z.n) + first) * z.d;
     T* xp = &x_packed[worker * x_size];
     T* sums = &output_lanes[worker * lanes_size];

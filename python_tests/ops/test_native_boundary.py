@@ -177,3 +177,19 @@ def test_the_build_has_cuda_kernels_where_nvcc_was_found() -> None:
         assert _native.cuda_kernels() == all_kernels
     else:
         assert _native.cuda_kernels() in ([], all_kernels)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads as Linux does")
+def test_kernels_run_on_torchs_own_threads() -> None:
+    code = """
+import os, torch, lmc_fast
+torch.set_num_threads(3)
+product = torch.randn(1000, 1000)
+product @ product, (product + 1).sum()
+before = os.listdir("/proc/self/task")
+x, w1, w2 = torch.randn(2000, 20), torch.randn(3000, 20), torch.randn(1, 3000)
+for _ in range(3):
+    lmc_fast.two_layer_relu(x, w1, None, w2, None)
+assert os.listdir("/proc/self/task") == before, (before, os.listdir("/proc/self/task"))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
