@@ -8,6 +8,7 @@ from timeit import timeit
 from typing import Any
 
 import torch
+from torch.utils.benchmark import timer
 
 OURS = "lmc_fast"
 SECONDS = 3.0  # of measured time after which a contestant sits out the rest of a case
@@ -64,21 +65,29 @@ class Row:
 
 
 def interleaved(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Warm up, then let the contestants take turns; seconds per call in each round of each."""
+    """Warm up, then let the contestants take turns; seconds per call in each round of each.
+
+    By the clock of ``torch.utils.benchmark``; its ``Timer`` would make two more calls before every
+    one that it times, which trebles the time of a slow baseline.
+    """
     # The first call warms up. Short calls are repeated within a round, so that one round takes
     # about 20 ms. Long ones take part in fewer rounds, for SECONDS in all, and those of more than
     # a second are not held up by a warm-up.
     repeats, seconds = {}, {}
     for name, call in contestants.items():
-        first = timeit(call, number=1)
+        first = timeit(call, timer=timer, number=1)
         seconds[name] = [first] if first > 1 else []
-        repeats[name] = 1 if first > 1 else max(1, int(0.02 / max(timeit(call, number=1), 1e-7)))
+        repeats[name] = (
+            1 if first > 1 else max(1, int(0.02 / max(timeit(call, timer=timer, number=1), 1e-7)))
+        )
     for _ in range(rounds):
         for name, call in contestants.items():
             if sum(seconds[name]) < SECONDS:
                 if repeats[name] > 1:
                     call()  # before it the caches are another's, which would cost a short call most
-                seconds[name].append(timeit(call, number=repeats[name]) / repeats[name])
+                seconds[name].append(
+                    timeit(call, timer=timer, number=repeats[name]) / repeats[name]
+                )
     return seconds
 
 
