@@ -12,6 +12,7 @@ from torch.utils.benchmark import timer
 
 OURS = "lmc_fast"
 SECONDS = 3.0  # of measured time after which a contestant sits out the rest of a case
+WARM = 0.5  # seconds of a call that needs no other to warm it up
 
 
 @dataclass
@@ -65,30 +66,31 @@ class Row:
 
 
 def interleaved(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Warm up, then let the contestants take turns; seconds per call in each round of each.
+    """Let the contestants take turns; seconds per call in each round of each.
 
     By the clock of ``torch.utils.benchmark``; its ``Timer`` would make two more calls before every
     one that it times, which trebles the time of a slow baseline.
     """
-    # The first call warms up. Short calls are repeated within a round, so that one round takes
-    # about 20 ms. Long ones take part in fewer rounds, for SECONDS in all, and those of more than
-    # a second are not held up by a warm-up.
+    # Every call is warmed up by one before it (the caches are another's), but for those of more
+    # than WARM. Short ones are repeated within a round, so that a round takes about 20 ms; long
+    # ones take part in fewer rounds, for SECONDS in all.
     repeats, seconds = {}, {}
     for name, call in contestants.items():
-        first = timeit(call, timer=timer, number=1)
-        seconds[name] = [first] if first > 1 else []
-        repeats[name] = (
-            1 if first > 1 else max(1, int(0.02 / max(timeit(call, timer=timer, number=1), 1e-7)))
-        )
+        first = _seconds_per_call(call)
+        seconds[name] = [first] if first > WARM else []
+        repeats[name] = 1 if first > WARM else max(1, int(0.02 / _seconds_per_call(call)))
+    slow = {name for name, known in seconds.items() if known}
     for _ in range(rounds):
         for name, call in contestants.items():
             if sum(seconds[name]) < SECONDS:
-                if repeats[name] > 1:
-                    call()  # before it the caches are another's, which would cost a short call most
-                seconds[name].append(
-                    timeit(call, timer=timer, number=repeats[name]) / repeats[name]
-                )
+                if name not in slow:
+                    call()
+                seconds[name].append(_seconds_per_call(call, repeats[name]))
     return seconds
+
+
+def _seconds_per_call(call: Callable[[], Any], number: int = 1) -> float:
+    return max(timeit(call, timer=timer, number=number) / number, 1e-7)
 
 
 def quartiles(seconds: list[float]) -> tuple[float, float]:

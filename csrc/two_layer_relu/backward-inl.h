@@ -89,16 +89,17 @@ struct WeightGradient {
       });
   }
 
-  // sums (padded columns, N) of panel q += its terms of samples [first, first + count).
-  LMC_INLINE void add_chunk(int64_t s, int64_t q, int64_t tile_index, int64_t first, int64_t count,
-                            const uint64_t* words, const T* dz, T* sums) {
+  // sums (padded columns, N) of panel q = its terms of samples [first, first + count), added to
+  // those there when `add`.
+  LMC_INLINE void put_chunk(bool add, int64_t s, int64_t q, int64_t tile_index, int64_t first,
+                            int64_t count, const uint64_t* words, const T* dz, T* sums) {
     with_tile_height<T>(column_height, [&](auto height) {
-      add_tile<decltype(height)::rows>(s, q, tile_index, first, count, words, dz, sums);
+      put_tile<decltype(height)::rows>(add, s, q, tile_index, first, count, words, dz, sums);
     });
   }
   template <int R>
-  LMC_INLINE void add_tile(int64_t s, int64_t q, int64_t tile_index, int64_t first, int64_t count,
-                           const uint64_t* words, const T* dz, T* sums) {
+  LMC_INLINE void put_tile(bool add, int64_t s, int64_t q, int64_t tile_index, int64_t first,
+                           int64_t count, const uint64_t* words, const T* dz, T* sums) {
     Tile<T, R, V> tile;
     const T* x = &x_columns[((s * column_tiles + tile_index) * z.n + first) * R];
     if (one_output)
@@ -111,7 +112,7 @@ struct WeightGradient {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         T* at = to + r * N + v * L;
-        store(at, load(at) + tile.sum[r][v]);
+        store(at, add ? load(at) + tile.sum[r][v] : tile.sum[r][v]);
       }
   }
 
@@ -169,15 +170,18 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
     const int64_t last_panel = smaller(first_panel + group_panels, neurons.panels);
     T* base = &sums[(s * spans + t) * neurons.panels * panel_size];
     T* dz = &scratch[worker * (dz_size + dw2_size)];
-    memset(base + first_panel * panel_size, 0,
-           static_cast<size_t>((last_panel - first_panel) * panel_size) * sizeof(T));
-    for (int64_t i = t * span; i < smaller(z.n, (t + 1) * span); i += kSampleChunk) {
+    for (int64_t q = first_panel; q < last_panel; ++q)
+      memset(base + q * panel_size + G_size, 0, static_cast<size_t>(dw2_size) * sizeof(T));
+    // One pass at least: without samples the sums are zero.
+    for (int64_t i = t * span; i == t * span || i < smaller(z.n, (t + 1) * span);
+         i += kSampleChunk) {
+      const bool add = i > t * span;
       const int64_t count = smaller(kSampleChunk, smaller(z.n, (t + 1) * span) - i);
       if (gradient.one_output) {
         // A tile of x stays in the L1 cache while all panels of the group use it.
         for (int64_t k = 0; k < gradient.column_tiles; ++k)
           for (int64_t q = first_panel; q < last_panel; ++q)
-            gradient.add_chunk(s, q, k, i, count, p.signs + (s * words + q * N / 64) * z.n + i,
+            gradient.put_chunk(add, s, q, k, i, count, p.signs + (s * words + q * N / 64) * z.n + i,
                                nullptr, base + q * panel_size);
         continue;
       }
@@ -187,31 +191,46 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
           dz_panel<T>(p.df + (s * z.n + i + e) * z.c, neurons.w2_panel(s, q), z.c, signs[e],
                       static_cast<int>(q * N % 64), dz + e * N);
         for (int64_t k = 0; k < gradient.column_tiles; ++k)
-          gradient.add_chunk(s, q, k, i, count, nullptr, dz, base + q * panel_size);
+          gradient.put_chunk(add, s, q, k, i, count, nullptr, dz, base + q * panel_size);
         if (gradient.recompute)
           gradient.add_output_weights(s, q, i, count, dz + dz_size, base + q * panel_size + G_size);
       }
     }
   });
 
+  // From the panels' columns to the rows of the results, in blocks that the L1 cache holds.
+  constexpr int64_t kColumns = 64;
   for_each_task(z.S * groups, threads, [&](int64_t task, int) {
-    const int64_t s = task / groups, first = task % groups * group_panels * N;
-    for (int64_t j = first; j < smaller(z.m, first + group_panels * N); ++j) {
-      T* G = &sums[(s * spans * neurons.panels + j / N) * panel_size] + j % N;  // stride N
+    const int64_t s = task / groups, first_panel = task % groups * group_panels;
+    for (int64_t q = first_panel; q < smaller(first_panel + group_panels, neurons.panels); ++q) {
+      T* G = &sums[(s * spans * neurons.panels + q) * panel_size];
       for (int64_t t = 1; t < spans; ++t) {
         const T* more = G + t * neurons.panels * panel_size;
-        for (int64_t e = 0; e < panel_size; e += N) G[e] += more[e];
+        for (int64_t e = 0; e < panel_size; ++e) G[e] += more[e];
       }
-      const int64_t row = s * z.m + j;
-      const T scale = gradient.one_output ? p.w2[row] : T{1};
-      if (p.dw1)
-        for (int64_t k = 0; k < z.d; ++k) p.dw1[row * z.d + k] = scale * G[k * N];
-      if (p.db1) p.db1[row] = scale * G[z.d * N];
-      if (p.dw2 && gradient.one_output) {
-        const double bias = p.b1 ? static_cast<double>(p.b1[row]) * G[z.d * N] : 0.0;
-        p.dw2[row] = static_cast<T>(bias + product_in_float64<N>(z.d, p.w1 + row * z.d, G));
-      } else if (p.dw2) {
-        for (int64_t o = 0; o < z.c; ++o) p.dw2[(s * z.c + o) * z.m + j] = G[G_size + o * N];
+      const int64_t first = s * z.m + q * N, lanes = smaller(N, z.m - q * N);
+      double dw2[N];
+      for (int64_t l = 0; l < lanes; ++l)
+        dw2[l] = p.b1 ? static_cast<double>(p.b1[first + l]) * G[z.d * N + l] : 0.0;
+      for (int64_t k = 0; k < z.d; k += kColumns) {
+        const int64_t count = smaller(kColumns, z.d - k);
+        for (int64_t l = 0; l < lanes; ++l) {
+          const int64_t row = (first + l) * z.d + k;
+          const T* column = G + k * N + l;
+          const T scale = gradient.one_output ? p.w2[first + l] : T{1};
+          if (p.dw1)
+            for (int64_t e = 0; e < count; ++e) p.dw1[row + e] = scale * column[e * N];
+          if (p.dw2 && gradient.one_output)
+            dw2[l] += product_in_float64<N>(count, p.w1 + row, column);
+        }
+      }
+      for (int64_t l = 0; l < lanes; ++l) {
+        if (p.db1)
+          p.db1[first + l] = (gradient.one_output ? p.w2[first + l] : T{1}) * G[z.d * N + l];
+        if (p.dw2 && gradient.one_output) p.dw2[first + l] = static_cast<T>(dw2[l]);
+        if (gradient.recompute)
+          for (int64_t o = 0; o < z.c; ++o)
+            p.dw2[(s * z.c + o) * z.m + q * N + l] = G[G_size + o * N + l];
       }
     }
   });
