@@ -4,6 +4,7 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from time import sleep
 from timeit import timeit
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.benchmark import timer
 
 OURS = "lmc_fast"
 SECONDS = 3.0  # of measured time after which a contestant sits out the rest of a case
+SETTLE = 0.05  # seconds in which the threads of the one before (JAX's) give its memory back
 WARM = 0.5  # seconds of a call that needs no other to warm it up
 
 
@@ -83,6 +85,8 @@ def interleaved(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[
     for _ in range(rounds):
         for name, call in contestants.items():
             if sum(seconds[name]) < SECONDS:
+                if len(contestants) > 1:
+                    sleep(SETTLE)
                 if name not in slow:
                     call()
                 seconds[name].append(_seconds_per_call(call, repeats[name]))
