@@ -26,4 +26,11 @@ struct WhileWaiting {
 void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context,
                   const WhileWaiting* while_waiting = nullptr);
 
+// As many of `threads` as a call of so many multiply-adds deserves: one for less than some 20
+// microseconds of work, since to start others and to wait for them takes a few, and thousands when
+// other programs have their cores.
+inline int threads_for(double multiply_adds, int threads) {
+  return multiply_adds < 1 << 20 ? 1 : threads;
+}
+
 }  // namespace lmc

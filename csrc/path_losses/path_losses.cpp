@@ -3,6 +3,7 @@
 #include "path_losses/path_losses.h"
 
 #include "common/bindings.h"
+#include "common/parallel.h"
 #include "common/tensor_view.h"
 
 namespace lmc::path_losses {
@@ -83,7 +84,8 @@ void path_losses(py::handle w1_a, py::handle b1_a, py::handle w2_a, py::handle b
     }
     const Kernels<T>& table = kernels<T>();
     py::gil_scoped_release release;
-    table.path_losses(p, threads);
+    const double work = static_cast<double>(p.P) * p.n * (2 * p.m * (p.d + p.c) + p.A * p.c);
+    table.path_losses(p, threads_for(work, threads));
   });
 }
 

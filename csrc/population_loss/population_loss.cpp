@@ -3,6 +3,7 @@
 #include "population_loss/population_loss.h"
 
 #include "common/bindings.h"
+#include "common/parallel.h"
 #include "common/tensor_view.h"
 
 namespace lmc::population_loss {
@@ -14,6 +15,11 @@ Sizes read_sizes(const TensorView& w1, const TensorView& w2, const TensorView& v
   w2.require_ndim(3, "(S, c, m)");
   v1.require_ndim(2, "(M, d)");
   return {w1.size(1), v1.size(0), w1.size(2), w2.size(1)};
+}
+
+// An arc-cosine kernel counts as 40 multiply-adds.
+double multiply_adds(const Sizes& z, int64_t students) {
+  return static_cast<double>(students) * z.m * (z.m + z.M) * (2 * z.d + z.c + 40);
 }
 
 void population_loss(py::handle w1_, py::handle w2_, py::handle v1_, py::handle v2_, double scale,
@@ -36,7 +42,7 @@ void population_loss(py::handle w1_, py::handle w2_, py::handle v1_, py::handle 
   p.dw2 = optional_output<double>(dw2_, "dw2", {p.S, c, m}, others);
   const Kernels& table = LMC_SELECT_TABLE(kernels);
   py::gil_scoped_release release;
-  table.loss(p, threads);
+  table.loss(p, threads_for(multiply_adds(p.sizes, p.S), threads));
 }
 
 // The arrays of both path functions.
@@ -72,7 +78,7 @@ void path_losses(py::handle a1, py::handle a2, py::handle b1, py::handle b2, py:
   p.losses = losses.output<double>({p.P, p.A});
   const Kernels& table = LMC_SELECT_TABLE(kernels);
   py::gil_scoped_release release;
-  table.path_losses(p, threads);
+  table.path_losses(p, threads_for(multiply_adds(p.sizes, p.P * p.A), threads));
 }
 
 void path_backward(py::handle dlosses_, py::handle a1, py::handle a2, py::handle b1, py::handle b2,
@@ -94,7 +100,7 @@ void path_backward(py::handle dlosses_, py::handle a1, py::handle a2, py::handle
   back.db2 = db2.output<double>({P, c, m});
   const Kernels& table = LMC_SELECT_TABLE(kernels);
   py::gil_scoped_release release;
-  table.path_backward(back, threads);
+  table.path_backward(back, threads_for(multiply_adds(back.path.sizes, P * back.path.A), threads));
 }
 
 const Bindings bindings{[](py::module_& m) {

@@ -3,6 +3,7 @@
 #include "two_layer_relu/two_layer_relu.h"
 
 #include "common/bindings.h"
+#include "common/parallel.h"
 #include "common/tensor_view.h"
 
 namespace lmc::two_layer_relu {
@@ -42,6 +43,9 @@ struct Shapes {
     const std::vector<int64_t> shape{sizes.n, sizes.d};
     return sizes.x_shared ? shape : stack(shape);
   }
+  double multiply_adds() const {
+    return static_cast<double>(sizes.S) * sizes.n * sizes.m * (sizes.d + sizes.c);
+  }
   std::vector<int64_t> signs() const { return {sizes.S, words_per_sample(sizes.m), sizes.n}; }
 };
 
@@ -66,7 +70,7 @@ void forward(py::handle x_, py::handle w1_, py::handle b1_, py::handle w2_, py::
     p.signs = optional_output<uint64_t>(signs_, "signs", shapes.signs(), others);
     const Kernels<T>& table = kernels<T>();
     py::gil_scoped_release release;
-    table.forward(p, threads);
+    table.forward(p, threads_for(shapes.multiply_adds(), threads));
   });
 }
 
@@ -98,7 +102,7 @@ void backward(py::handle df_, py::handle x_, py::handle w1_, py::handle b1_, py:
     p.db2 = optional_output<T>(db2_, "db2", shapes.stack({z.c}), others);
     const Kernels<T>& table = kernels<T>();
     py::gil_scoped_release release;
-    table.backward(p, threads);
+    table.backward(p, threads_for(shapes.multiply_adds(), threads));
   });
 }
 

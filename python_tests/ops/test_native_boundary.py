@@ -150,7 +150,7 @@ def test_survives_fork_and_several_python_threads() -> None:
     code = """
 import os, threading, torch, lmc_fast
 torch.set_num_threads(2)
-x, w1, w2 = torch.randn(500, 8), torch.randn(700, 8), torch.randn(1, 700)
+x, w1, w2 = torch.randn(500, 8), torch.randn(1700, 8), torch.randn(1, 1700)
 expected = lmc_fast.two_layer_relu(x, w1, None, w2, None)
 wrong = []
 def work():
