@@ -70,7 +70,7 @@ $(SANITIZED_STAMP): $(STAMP)
 	touch $(SANITIZED_STAMP)
 
 $(BENCH_STAMP): pyproject.toml constraints.txt | $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt jax
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt jax lapx
 	touch $(BENCH_STAMP)
 
 clean:

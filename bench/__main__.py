@@ -15,6 +15,7 @@ from . import (
     ceiling,
     jax_baselines,
     machine,
+    matching,
     path_losses,
     population_loss,
     scaling,
@@ -27,7 +28,7 @@ from .timer import OURS, Row, run
 
 OPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (two_layer_relu, path_losses, population_loss, train_ensemble)
+    for module in (two_layer_relu, path_losses, population_loss, train_ensemble, matching)
 }
 
 
@@ -107,8 +108,9 @@ def main() -> None:
         return
     ceilings = ceiling.measure(arguments.threads)
     console.print("ceilings: " + ", ".join(f"{key} {v:.0f}" for key, v in ceilings.items()))
-    if reason := jax_baselines.why_skipped():
-        console.print(f"JAX is left out: {reason}")
+    for name, contestant in (("JAX", jax_baselines), ("lapx", matching)):
+        if reason := contestant.why_skipped():
+            console.print(f"{name} is left out: {reason}")
     rows: list[Row] = []
     for op in arguments.op or OPS:
         measured = []
