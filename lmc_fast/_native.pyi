@@ -35,7 +35,34 @@ def two_layer_relu_backward(
     db2: Any | None,
     threads: int,
 ) -> None: ...
-def mask_scale(signs: Any, r: Any, w2: Any, dz: Any, stream: int = 0) -> None: ...
+def two_layer_relu_forward_cuda(
+    x: Any,
+    w1: Any,
+    b1: Any | None,
+    w2: Any,
+    b2: Any | None,
+    f: Any,
+    signs: Any | None,
+    workspace: Any | None,
+    terms: int,
+    stream: int,
+) -> int: ...
+def two_layer_relu_backward_cuda(
+    df: Any,
+    x: Any,
+    w1: Any,
+    b1: Any | None,
+    w2: Any,
+    signs: Any,
+    dx: Any | None,
+    dw1: Any | None,
+    db1: Any | None,
+    dw2: Any | None,
+    db2: Any | None,
+    workspace: Any | None,
+    terms: int,
+    stream: int,
+) -> int: ...
 
 # ceiling
 def ceiling_multiply_add(sink: Any, rounds: int, threads: int) -> int: ...
@@ -102,6 +129,24 @@ def path_losses(
     accuracies: Any | None,
     threads: int,
 ) -> None: ...
+def path_losses_cuda(
+    w1_a: Any,
+    b1_a: Any | None,
+    w2_a: Any,
+    b2_a: Any | None,
+    w1_b: Any,
+    b1_b: Any | None,
+    w2_b: Any,
+    b2_b: Any | None,
+    x: Any,
+    y: Any,
+    alphas: Any,
+    losses: Any,
+    accuracies: Any | None,
+    workspace: Any | None,
+    terms: int,
+    stream: int,
+) -> int: ...
 
 # train_ensemble
 def train_ensemble(

@@ -31,10 +31,10 @@ bool same(dlpack::DataType a, dlpack::DataType b) {
   return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes;
 }
 
-std::string device_name(int32_t type) {
-  if (type == dlpack::kCpu) return "the CPU";
-  if (type == dlpack::kCuda) return "a CUDA device";
-  return "a device of DLPack type " + std::to_string(type);
+std::string name_of(dlpack::Device device) {
+  if (device.type == dlpack::kCpu) return "the CPU";
+  if (device.type == dlpack::kCuda) return "cuda:" + std::to_string(device.id);
+  return "a device of DLPack type " + std::to_string(device.type);
 }
 
 template <class Managed>
@@ -90,7 +90,10 @@ void TensorView::borrow_capsule(py::handle object) {
   const py::object array = py::hasattr(object, "detach")
                                ? object.attr("detach")()
                                : py::reinterpret_borrow<py::object>(object);
-  const py::object capsule = array.attr("__dlpack__")();
+  // -1: no waiting for the stream that wrote it; whoever calls uses the caller's own.
+  const bool on_cuda = py::hasattr(array, "is_cuda") && array.attr("is_cuda").cast<bool>();
+  const py::object capsule =
+      on_cuda ? array.attr("__dlpack__")(py::arg("stream") = -1) : array.attr("__dlpack__")();
   auto* managed =
       static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   if (managed == nullptr) throw py::error_already_set();
@@ -130,15 +133,15 @@ void TensorView::require_ndim(int wanted, const char* letters) const {
 }
 
 void TensorView::check(const std::vector<int64_t>& shape, dlpack::DataType dtype,
-                       dlpack::DeviceType device) const {
+                       dlpack::Device device) const {
   const auto& t = *tensor_;
   if (std::vector<int64_t>(t.shape, t.shape + t.ndim) != shape)
     fail("must have shape " + to_string(shape) + "; got " + shape_string());
   if (!same(t.dtype, dtype))
     throw py::type_error(std::string(name_) + " must be " + to_string(dtype) + "; got " +
                          to_string(t.dtype));
-  if (t.device.type != device)
-    fail("must be on " + device_name(device) + "; got one on " + device_name(t.device.type));
+  if (t.device.type != device.type || (device.type != dlpack::kCpu && t.device.id != device.id))
+    fail("must be on " + name_of(device) + "; got one on " + name_of(t.device));
   bool empty = false;
   for (int64_t size : shape) empty |= size == 0;
   if (t.data == nullptr && !empty) fail("must hold data; got an array without memory");
@@ -165,6 +168,7 @@ bool TensorView::is_aligned() const {
 
 const void* TensorView::dense() {
   if (is_dense() && is_aligned()) return data();
+  if (tensor_->device.type != dlpack::kCpu) fail("must be contiguous and aligned on this device");
   const auto& t = *tensor_;
   const int64_t item = t.dtype.bits / 8;
   int64_t count = 1;

@@ -39,6 +39,8 @@ struct TypeOf<bool> {
   static constexpr dlpack::DataType value{dlpack::kBool, 8, 1};
 };
 
+inline constexpr dlpack::Device kCpu{dlpack::kCpu, 0};
+
 // A borrowed array. Must be destroyed with the GIL held.
 class TensorView {
  public:
@@ -55,27 +57,23 @@ class TensorView {
   bool is_float32() const;
   bool is_float64() const;
 
-  // The data of an input of exactly this shape and type on the CPU. A strided array, or one
-  // whose elements are not aligned, is copied to dense memory that lives as long as this view.
+  // The data of an input of exactly this shape and type on this device. On the CPU a strided
+  // array, or one whose elements are not aligned, is copied to dense memory that lives as long as
+  // this view; elsewhere it must be dense and aligned already.
   template <class T>
-  const T* input(const std::vector<int64_t>& shape) {
-    check(shape, TypeOf<T>::value, dlpack::kCpu);
+  const T* input(const std::vector<int64_t>& shape, dlpack::Device device = kCpu) {
+    check(shape, TypeOf<T>::value, device);
     return static_cast<const T*>(dense());
   }
   // Class labels: int64, in 0 ... classes - 1.
   const int64_t* labels(const std::vector<int64_t>& shape, int64_t classes);
   // The data of an output: likewise, and it must already be dense and aligned.
   template <class T>
-  T* output(const std::vector<int64_t>& shape, dlpack::DeviceType device = dlpack::kCpu) {
+  T* output(const std::vector<int64_t>& shape, dlpack::Device device = kCpu) {
     check(shape, TypeOf<T>::value, device);
     if (!is_dense() || !is_aligned())
       fail("must be contiguous and aligned, because the result is written into it");
     return static_cast<T*>(data());
-  }
-  // A dense array on a CUDA device.
-  template <class T>
-  T* on_cuda(const std::vector<int64_t>& shape) {
-    return output<T>(shape, dlpack::kCuda);
   }
 
   void require_ndim(int wanted, const char* letters) const;
@@ -84,7 +82,7 @@ class TensorView {
 
  private:
   void check(const std::vector<int64_t>& shape, dlpack::DataType dtype,
-             dlpack::DeviceType device) const;
+             dlpack::Device device) const;
   bool is_dense() const;
   bool is_aligned() const;
   void* data() const;
@@ -103,22 +101,22 @@ class TensorView {
 // An argument that may be None.
 template <class T>
 const T* optional_input(py::handle object, const char* name, const std::vector<int64_t>& shape,
-                        std::vector<TensorView>& keep_alive) {
+                        std::vector<TensorView>& keep_alive, dlpack::Device device = kCpu) {
   if (object.is_none()) return nullptr;
   keep_alive.emplace_back(object, name);
-  return keep_alive.back().input<T>(shape);
+  return keep_alive.back().input<T>(shape, device);
 }
 template <class T>
 T* optional_output(py::handle object, const char* name, const std::vector<int64_t>& shape,
-                   std::vector<TensorView>& keep_alive) {
+                   std::vector<TensorView>& keep_alive, dlpack::Device device = kCpu) {
   if (object.is_none()) return nullptr;
   keep_alive.emplace_back(object, name);
-  return keep_alive.back().output<T>(shape);
+  return keep_alive.back().output<T>(shape, device);
 }
 
 // Calls body(T{}) with T the floating-point type of `view`; TypeError for any other.
 template <class Body>
-void with_float_type(const TensorView& view, const Body& body) {
+auto with_float_type(const TensorView& view, const Body& body) {
   if (view.is_float32()) return body(float{});
   if (view.is_float64()) return body(double{});
   throw py::type_error(std::string(view.name()) +

@@ -12,7 +12,6 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from lmc_fast import _native
-from lmc_fast.reference import two_layer_relu as reference
 
 
 def call(**change: object) -> np.ndarray:
@@ -112,26 +111,6 @@ def test_bad_arrays(change: dict[str, object], kind: type[Exception], message: s
         call(**change)
 
 
-@pytest.mark.sanitize_quick
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("c", [1, 3])
-def test_mask_scale_is_the_reference_formula(dtype: torch.dtype, c: int) -> None:
-    for n, m in ((0, 3), (1, 1), (7, 64), (5, 65), (3, 130)):
-        active = torch.rand(n, m) > 0.5
-        r, w2 = torch.randn(n, c, dtype=dtype), torch.randn(c, m, dtype=dtype)
-        w2[:, 0] = float("inf")  # an inactive neuron gives 0 even so
-        dz = torch.full((n, m), float("nan"), dtype=dtype)
-        _native.mask_scale(reference.pack_signs(active[None])[0], r, w2, dz)
-        expected = torch.where(active, r.double() @ w2.double(), torch.zeros(()).double())
-        torch.testing.assert_close(
-            dz.double(),
-            expected,
-            rtol=8 * torch.finfo(dtype).eps,
-            atol=8 * torch.finfo(dtype).eps,
-            equal_nan=True,
-        )
-
-
 def test_an_unknown_cpu_target_is_refused_by_name() -> None:
     code = "import lmc_fast; lmc_fast.backend()"
     result = subprocess.run(
@@ -171,7 +150,8 @@ assert not wrong and status == 0, (wrong, status)
 
 def test_the_build_has_cuda_kernels_where_nvcc_was_found() -> None:
     # A CUDA build imports without a GPU.
-    all_kernels = ["two_layer_relu.mask_scale.float32", "two_layer_relu.mask_scale.float64"]
+    functions = ("path_losses", "two_layer_relu.backward", "two_layer_relu.forward")
+    all_kernels = [f"{name}.{dtype}" for name in functions for dtype in ("float32", "float64")]
     built_without = "LMC_FAST_CUDA=OFF" in os.environ.get("SKBUILD_CMAKE_DEFINE", "")
     if shutil.which("nvcc") and not built_without:
         assert _native.cuda_kernels() == all_kernels

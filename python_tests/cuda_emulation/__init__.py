@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""The CUDA kernels on the CPU: the files that nvcc compiles, compiled with ``cuda_device.h`` here."""
+
+import ctypes
+import hashlib
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+FOLDER = ROOT / "build" / "cuda_emulation"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the kernels run.
+
+    ``terms`` as the ops pass it; ``thread_order`` 0 forwards, 1 backwards, else a seed to shuffle
+    the threads between two barriers; the rest describes the device.
+    """
+
+    terms: int = 3
+    thread_order: int = 0
+    tensor_cores: bool = True
+    shared_memory: int = 227 * 1024
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = (
+        ("terms", ctypes.c_int),
+        ("thread_order", ctypes.c_int),
+        ("tensor_cores", ctypes.c_int),
+        ("shared_memory", ctypes.c_int64),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Compile the kernels, once for each state of their sources."""
+    sources = sorted(
+        [*ROOT.glob("csrc/**/*.cu*"), *ROOT.glob("csrc/**/*.h"), *HERE.glob("*.[hc]*")]
+    )
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    target = FOLDER / f"{digest}.so"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with FileLock(FOLDER / "lock"):
+        if not target.exists():
+            compiler = os.environ.get("CXX", "g++")
+            command = [compiler, "-std=c++17", "-O2", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
+            command += ["-Werror", f"-I{HERE}", f"-I{ROOT / 'csrc'}", "-shared", "-fPIC"]
+            subprocess.run(
+                [*command, str(HERE / "emulation.cpp"), "-o", str(target.with_suffix(".part"))],
+                check=True,
+            )
+            target.with_suffix(".part").rename(target)
+    loaded = ctypes.CDLL(str(target))
+    for name in ("emulated_forward", "emulated_backward", "emulated_path_losses"):
+        getattr(loaded, name).restype = ctypes.c_char_p
+    return loaded
+
+
+def call(
+    name: str, dtype: torch.dtype, sizes: list[int], arrays: list[Tensor | None], settings: Settings
+) -> None:
+    """Run a kernel's host function; arrays are contiguous, outputs are written."""
+    for t in arrays:
+        assert t is None or t.is_contiguous()
+    pointers = (ctypes.c_void_p * len(arrays))(
+        *(None if t is None else t.data_ptr() for t in arrays)
+    )
+    counts = (ctypes.c_int64 * len(sizes))(*sizes)
+    given = _Settings(
+        settings.terms, settings.thread_order, settings.tensor_cores, settings.shared_memory
+    )
+    error = getattr(library(), name)(
+        int(dtype == torch.float64), counts, pointers, ctypes.byref(given)
+    )
+    assert error is None, error
+
+
+def forward(
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    settings: Settings,
+) -> tuple[Tensor, Tensor]:
+    """Return f (S, n, c) and the sign words (S, words, n)."""
+    S, m, d = w1.shape
+    n, c = x.shape[-2], w2.shape[1]
+    f, signs = x.new_zeros(S, n, c), x.new_zeros((S, (m + 63) // 64, n), dtype=torch.int64)
+    call(
+        "emulated_forward",
+        x.dtype,
+        [S, n, d, m, c, x.ndim == 2],
+        [x, w1, b1, w2, b2, f, signs],
+        settings,
+    )
+    return f, signs
+
+
+def backward(
+    df: Tensor,
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    signs: Tensor,
+    wanted: list[bool],
+    settings: Settings,
+) -> list[Tensor | None]:
+    """Return the gradients to x, w1, b1, w2, b2 that are wanted."""
+    S, m, d = w1.shape
+    n, c = x.shape[-2], w2.shape[1]
+    shapes = [x.shape, w1.shape, (S, m), w2.shape, (S, c)]
+    gradients = [
+        x.new_zeros(shape) if want else None for shape, want in zip(shapes, wanted, strict=True)
+    ]
+    call(
+        "emulated_backward",
+        x.dtype,
+        [S, n, d, m, c, x.ndim == 2],
+        [df, x, w1, b1, w2, signs, *gradients],
+        settings,
+    )
+    return gradients
+
+
+def path_losses(
+    a: tuple[Tensor | None, ...],
+    b: tuple[Tensor | None, ...],
+    x: Tensor,
+    y: Tensor,
+    alphas: Tensor,
+    settings: Settings,
+) -> tuple[Tensor, Tensor | None]:
+    """Return losses (P, A) and, where y holds labels, accuracies."""
+    w1, w2 = a[0], a[2]
+    assert w1 is not None
+    assert w2 is not None
+    P, m, d = w1.shape
+    labels = None if y.is_floating_point() else y
+    losses = alphas.new_zeros(P, len(alphas))
+    accuracies = None if labels is None else torch.zeros_like(losses)
+    targets = y if labels is None else None
+    call(
+        "emulated_path_losses",
+        x.dtype,
+        [P, len(x), d, m, w2.shape[1], len(alphas)],
+        [*a, *b, x, targets, labels, alphas, losses, accuracies],
+        settings,
+    )
+    return losses, accuracies

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+// CUDA on the CPU, for tests: the header of the same name in csrc/common/cuda, done by fibers.
+//
+// A block's threads are fibers that run one at a time and change hands only at barriers and warp
+// instructions. A missing barrier shows as a wrong result, because the order in which the fibers
+// run between two barriers is a parameter (forwards, backwards, shuffled). Shared memory starts as
+// NaN, asynchronous copies land only when they are waited for, and matrix instructions round as
+// tensor cores may: products exact, each sum truncated towards zero.
+#pragma once
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct float2 {
+  float x, y;
+};
+struct float4 {
+  float x, y, z, w;
+};
+struct uint4 {
+  uint32_t x, y, z, w;
+};
+
+inline uint3 threadIdx{}, blockIdx{};
+inline dim3 blockDim, gridDim;
+
+namespace lmc::emulation {
+
+enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
+
+struct PendingCopy {
+  void* to;
+  const void* from;
+  bool valid;
+};
+
+struct Fiber {
+  ucontext_t context;
+  State state = State::kReady;
+  int warp_operations = 0;
+  std::vector<std::vector<PendingCopy>> groups;  // the last one is open
+};
+
+// What the 32 lanes of a warp show one another in one instruction. Two, because a fast lane may be
+// one instruction ahead of a slow one.
+struct Exchange {
+  uint32_t words[32][8];
+  const void* pointers[32];
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  std::vector<Exchange> exchanges[2];
+  std::vector<unsigned char> shared;
+  ucontext_t scheduler;
+  size_t current = 0;
+  std::function<void()> body;
+  int order = 0;  // 0 forwards, 1 backwards, else shuffled with this seed
+};
+
+inline Block* block = nullptr;
+inline int thread_order = 0;
+
+inline Fiber& self() { return block->fibers[block->current]; }
+
+inline void yield(State state) {
+  const size_t me = block->current;
+  self().state = state;
+  swapcontext(&block->fibers[me].context, &block->scheduler);
+}
+
+inline void run_fiber() {
+  block->body();
+  self().state = State::kDone;
+}
+
+constexpr size_t kStackBytes = 128 * 1024;
+
+inline void* stack_of(ptrdiff_t thread) {  // kept from block to block
+  static void* const stacks = std::malloc(1024 * kStackBytes);
+  return static_cast<char*>(stacks) + static_cast<size_t>(thread) * kStackBytes;
+}
+
+inline void run_block(int threads, size_t shared_bytes, std::function<void()> body) {
+  Block here;
+  here.body = std::move(body);
+  here.shared.assign(shared_bytes + 128, 0xff);  // NaN
+  here.fibers.resize(static_cast<size_t>(threads));
+  for (auto& buffer : here.exchanges) buffer.resize(static_cast<size_t>(threads + 31) / 32);
+  block = &here;
+  for (auto& fiber : here.fibers) {
+    fiber.groups.emplace_back();
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = stack_of(&fiber - here.fibers.data());
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    fiber.context.uc_link = &here.scheduler;
+    makecontext(&fiber.context, run_fiber, 0);
+  }
+  std::vector<size_t> order(here.fibers.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::mt19937 random(static_cast<unsigned>(thread_order));
+  for (size_t done = 0; done < here.fibers.size();) {
+    if (thread_order == 1) std::sort(order.rbegin(), order.rend());
+    if (thread_order > 1) std::shuffle(order.begin(), order.end(), random);
+    bool progress = false;
+    for (size_t i : order) {
+      Fiber& fiber = here.fibers[i];
+      if (fiber.state != State::kReady) continue;
+      progress = true;
+      here.current = i;
+      threadIdx = {static_cast<unsigned>(i), 0, 0};
+      swapcontext(&here.scheduler, &fiber.context);
+      if (fiber.state == State::kDone) ++done;
+    }
+    // A warp goes on when all its lanes are at their barrier, the block when all threads are.
+    for (size_t first = 0; first < here.fibers.size(); first += 32) {
+      const size_t last = std::min(first + 32, here.fibers.size());
+      bool all = true;
+      for (size_t i = first; i < last; ++i) all &= here.fibers[i].state == State::kAtWarpBarrier;
+      if (all) {
+        progress = true;
+        for (size_t i = first; i < last; ++i) here.fibers[i].state = State::kReady;
+      }
+    }
+    bool all = done < here.fibers.size();
+    for (const auto& fiber : here.fibers) all &= fiber.state == State::kAtBlockBarrier;
+    if (all) {
+      progress = true;
+      for (auto& fiber : here.fibers) fiber.state = State::kReady;
+    }
+    if (!progress) {
+      std::fprintf(stderr, "emulation: threads wait for each other for ever\n");
+      std::abort();
+    }
+  }
+  block = nullptr;
+}
+
+inline unsigned lane() { return threadIdx.x % 32; }
+
+// Shows this lane's values to the warp and returns those of all lanes.
+inline const Exchange& exchange(const uint32_t* words, int count, const void* pointer) {
+  Exchange& shown = block->exchanges[self().warp_operations++ % 2][threadIdx.x / 32];
+  for (int i = 0; i < count; ++i) shown.words[lane()][i] = words[i];
+  shown.pointers[lane()] = pointer;
+  yield(State::kAtWarpBarrier);
+  return shown;
+}
+
+template <class T>
+T shuffle(T value, unsigned source) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  uint32_t words[2] = {};
+  std::memcpy(words, &value, sizeof(T));
+  const Exchange& shown = exchange(words, 2, nullptr);
+  T result;
+  std::memcpy(&result, shown.words[source % 32], sizeof(T));
+  return result;
+}
+
+inline float bfloat16(uint32_t bits) {
+  const uint32_t word = (bits & 0xffffu) << 16;
+  float value;
+  std::memcpy(&value, &word, 4);
+  return value;
+}
+
+inline float truncated(double value) {
+  const float nearest = static_cast<float>(value);
+  if (!std::isfinite(nearest) || std::fabs(static_cast<double>(nearest)) <= std::fabs(value))
+    return nearest;
+  return std::nextafter(nearest, 0.0f);
+}
+
+}  // namespace lmc::emulation
+
+inline void __syncthreads() { lmc::emulation::yield(lmc::emulation::State::kAtBlockBarrier); }
+inline void __syncwarp(unsigned = 0xffffffffu) { lmc::emulation::exchange(nullptr, 0, nullptr); }
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return lmc::emulation::shuffle(value, lmc::emulation::lane() ^ static_cast<unsigned>(mask));
+}
+template <class T>
+T __shfl_sync(unsigned, T value, int source) {
+  return lmc::emulation::shuffle(value, static_cast<unsigned>(source));
+}
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+  const uint32_t word = predicate;
+  const auto& shown = lmc::emulation::exchange(&word, 1, nullptr);
+  unsigned result = 0;
+  for (int l = 0; l < 32; ++l) result |= shown.words[l][0] << l;
+  return result;
+}
+inline unsigned __match_any_sync(unsigned, int value) {
+  const auto word = static_cast<uint32_t>(value);
+  const auto& shown = lmc::emulation::exchange(&word, 1, nullptr);
+  unsigned result = 0;
+  for (int l = 0; l < 32; ++l) result |= static_cast<unsigned>(shown.words[l][0] == word) << l;
+  return result;
+}
+inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline unsigned atomicOr(unsigned* address, unsigned value) {
+  return std::exchange(*address, *address | value);
+}
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+
+namespace lmc::cuda {
+
+inline constexpr bool kTensorCores = true;
+
+inline unsigned char* dynamic_shared() {
+  auto address = reinterpret_cast<uintptr_t>(emulation::block->shared.data());
+  return reinterpret_cast<unsigned char*>((address + 127) / 128 * 128);
+}
+
+inline void copy_async(void* shared, const void* global, bool valid) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
+      (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0)) {
+    std::fprintf(stderr, "emulation: misaligned asynchronous copy\n");
+    std::abort();
+  }
+  emulation::self().groups.back().push_back({shared, global, valid});
+}
+inline void copy_commit() { emulation::self().groups.emplace_back(); }
+template <int Pending>
+void copy_wait() {
+  auto& groups = emulation::self().groups;
+  while (groups.size() > Pending + 1) {
+    for (const auto& copy : groups.front()) {
+      if (copy.valid)
+        std::memcpy(copy.to, copy.from, 16);
+      else
+        std::memset(copy.to, 0, 16);
+    }
+    groups.erase(groups.begin());
+  }
+}
+
+inline void load_matrices(uint32_t (&to)[4], const void* shared_row) {
+  const auto& shown = emulation::exchange(nullptr, 0, shared_row);
+  const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
+  for (unsigned q = 0; q < 4; ++q)
+    std::memcpy(&to[q], static_cast<const char*>(shown.pointers[8 * q + g]) + 4 * t, 4);
+}
+inline void load_matrices_transposed(uint32_t (&to)[4], const void* shared_row) {
+  const auto& shown = emulation::exchange(nullptr, 0, shared_row);
+  const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
+  for (unsigned q = 0; q < 4; ++q) {
+    uint16_t pair[2];
+    for (unsigned e = 0; e < 2; ++e)
+      std::memcpy(&pair[e], static_cast<const char*>(shown.pointers[8 * q + 2 * t + e]) + 2 * g, 2);
+    std::memcpy(&to[q], pair, 4);
+  }
+}
+inline void multiply_add(float& d0, float& d1, float& d2, float& d3, const uint32_t (&a)[4],
+                         uint32_t b0, uint32_t b1) {
+  const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+  const auto& shown = emulation::exchange(mine, 6, nullptr);
+  const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
+  // A(row, k): lane 4 (row % 8) + (k % 8) / 2, register (row / 8) + 2 (k / 8), half k % 2.
+  // B(k, column): lane 4 column + (k % 8) / 2, register 4 + k / 8, half k % 2.
+  const auto element = [&](unsigned row, unsigned column) {
+    double sum = 0;
+    for (unsigned k = 0; k < 16; ++k) {
+      const uint32_t left = shown.words[4 * (row % 8) + k % 8 / 2][row / 8 + 2 * (k / 8)];
+      const uint32_t right = shown.words[4 * column + k % 8 / 2][4 + k / 8];
+      sum += static_cast<double>(emulation::bfloat16(left >> (16 * (k % 2)))) *
+             emulation::bfloat16(right >> (16 * (k % 2)));
+    }
+    return sum;
+  };
+  d0 = emulation::truncated(d0 + element(g, 2 * t));
+  d1 = emulation::truncated(d1 + element(g, 2 * t + 1));
+  d2 = emulation::truncated(d2 + element(g + 8, 2 * t));
+  d3 = emulation::truncated(d3 + element(g + 8, 2 * t + 1));
+}
+
+struct Device {
+  bool tensor_cores;
+  int64_t shared_memory;
+};
+inline Device emulated_device{true, 227 * 1024};
+inline const char* use_device(int, Device* device) {
+  *device = emulated_device;
+  return nullptr;
+}
+
+template <class Parameters>
+const char* launch(void (*kernel)(Parameters), dim3 grid, int threads, size_t shared_bytes, void*,
+                   const Parameters& parameters) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return nullptr;
+  if (static_cast<int64_t>(shared_bytes) > emulated_device.shared_memory || threads > 1024 ||
+      grid.y > 65535 || grid.z > 65535)
+    return "invalid configuration";
+  gridDim = grid;
+  blockDim = dim3(static_cast<unsigned>(threads));
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = {x, y, z};
+        emulation::run_block(threads, shared_bytes, [&] { kernel(parameters); });
+      }
+  return nullptr;
+}
+
+}  // namespace lmc::cuda

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// The CUDA kernels, compiled for the CPU with the emulation, behind C functions for ctypes. Every
+// array is copied to memory that ends where the process may not read, and the workspace is NaN.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "cuda_device.h"
+#include "path_losses/path_losses.cu"
+#include "two_layer_relu/two_layer_relu.cu"
+
+namespace {
+
+// A copy of an array that ends at a page nobody may touch; written back at the end if it is an
+// output.
+template <class T>
+class Guarded {
+ public:
+  Guarded(T* original, int64_t count, bool write_back = false)
+      : original_(original), bytes_(static_cast<size_t>(count) * sizeof(T)), back_(write_back) {
+    if (original == nullptr) return;
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t rounded = (bytes_ + 15) / 16 * 16;  // device memory is aligned
+    total_ = (rounded + page - 1) / page * page + page;
+    base_ = static_cast<unsigned char*>(
+        mmap(nullptr, total_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    mprotect(base_ + total_ - page, page, PROT_NONE);
+    data_ = base_ + total_ - page - rounded;
+    if (back_)
+      std::memset(data_, 0xff, bytes_);
+    else
+      std::memcpy(data_, original, bytes_);
+  }
+  Guarded(const Guarded&) = delete;
+  ~Guarded() {
+    if (base_ == nullptr) return;
+    if (back_) std::memcpy(const_cast<std::remove_const_t<T>*>(original_), data_, bytes_);
+    munmap(base_, total_);
+  }
+  T* get() const { return reinterpret_cast<T*>(data_); }
+
+ private:
+  T* original_;
+  size_t bytes_, total_ = 0;
+  bool back_;
+  unsigned char *base_ = nullptr, *data_ = nullptr;
+};
+
+struct Settings {
+  int terms, thread_order, tensor_cores;
+  int64_t shared_memory;
+};
+
+template <class Function, class Arguments>
+const char* run(const char* name, const Arguments& arguments, const Settings& settings) {
+  using namespace lmc;
+  emulation::thread_order = settings.thread_order;
+  cuda::emulated_device = {settings.tensor_cores != 0, settings.shared_memory};
+  auto* function = find_cuda_kernel<Function>(name);
+  if (function == nullptr) return "no such kernel";
+  cuda::Call call{0, nullptr, settings.terms, nullptr, 0};
+  LMC_CUDA_TRY(function(arguments, call));
+  // Its size is a multiple of 256, so that it begins aligned, as device memory does.
+  std::vector<unsigned char> memory(static_cast<size_t>(call.bytes) + 256);
+  Guarded<unsigned char> workspace(memory.data(), call.bytes, true);
+  call.workspace = workspace.get();
+  return function(arguments, call);
+}
+
+template <class T>
+const char* forward(const int64_t* sizes, const void* const* arrays, const Settings& settings,
+                    const char* name) {
+  using namespace lmc::two_layer_relu;
+  const Sizes z{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5] != 0};
+  const auto in = [&](int i) { return static_cast<const T*>(arrays[i]); };
+  Guarded<const T> x(in(0), (z.x_shared ? 1 : z.S) * z.n * z.d), w1(in(1), z.S * z.m * z.d),
+      b1(in(2), z.S * z.m), w2(in(3), z.S * z.c * z.m), b2(in(4), z.S * z.c);
+  Guarded<T> f(static_cast<T*>(const_cast<void*>(arrays[5])), z.S * z.n * z.c, true);
+  Guarded<uint64_t> signs(static_cast<uint64_t*>(const_cast<void*>(arrays[6])),
+                          z.S * words_per_sample(z.m) * z.n, true);
+  const Forward<T> p{z, x.get(), w1.get(), b1.get(), w2.get(), b2.get(), f.get(), signs.get()};
+  return run<CudaForwardFunction<T>>(name, p, settings);
+}
+
+template <class T>
+const char* backward(const int64_t* sizes, const void* const* arrays, const Settings& settings,
+                     const char* name) {
+  using namespace lmc::two_layer_relu;
+  const Sizes z{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5] != 0};
+  const int64_t x_size = (z.x_shared ? 1 : z.S) * z.n * z.d;
+  const auto in = [&](int i) { return static_cast<const T*>(arrays[i]); };
+  const auto out = [&](int i) { return static_cast<T*>(const_cast<void*>(arrays[i])); };
+  Guarded<const T> df(in(0), z.S * z.n * z.c), x(in(1), x_size), w1(in(2), z.S * z.m * z.d),
+      b1(in(3), z.S * z.m), w2(in(4), z.S * z.c * z.m);
+  Guarded<const uint64_t> signs(static_cast<const uint64_t*>(arrays[5]),
+                                z.S * words_per_sample(z.m) * z.n);
+  Guarded<T> dx(out(6), x_size, true), dw1(out(7), z.S * z.m * z.d, true),
+      db1(out(8), z.S * z.m, true), dw2(out(9), z.S * z.c * z.m, true),
+      db2(out(10), z.S * z.c, true);
+  const Backward<T> p{z,           df.get(), x.get(),   w1.get(),  b1.get(),  w2.get(),
+                      signs.get(), dx.get(), dw1.get(), db1.get(), dw2.get(), db2.get()};
+  return run<CudaBackwardFunction<T>>(name, p, settings);
+}
+
+template <class T>
+const char* path_losses(const int64_t* sizes, const void* const* arrays, const Settings& settings,
+                        const char* name) {
+  using namespace lmc::path_losses;
+  const int64_t P = sizes[0], n = sizes[1], d = sizes[2], m = sizes[3], c = sizes[4], A = sizes[5];
+  const auto in = [&](int i) { return static_cast<const T*>(arrays[i]); };
+  Guarded<const T> w1_a(in(0), P * m * d), b1_a(in(1), P * m), w2_a(in(2), P * c * m),
+      b2_a(in(3), P * c), w1_b(in(4), P * m * d), b1_b(in(5), P * m), w2_b(in(6), P * c * m),
+      b2_b(in(7), P * c), x(in(8), n * d), y(in(9), n * c);
+  Guarded<const int64_t> labels(static_cast<const int64_t*>(arrays[10]), n);
+  Guarded<const double> alphas(static_cast<const double*>(arrays[11]), A);
+  Guarded<double> losses(static_cast<double*>(const_cast<void*>(arrays[12])), P * A, true),
+      accuracies(static_cast<double*>(const_cast<void*>(arrays[13])), P * A, true);
+  const Arguments<T> p{P,
+                       n,
+                       d,
+                       m,
+                       c,
+                       A,
+                       {w1_a.get(), b1_a.get(), w2_a.get(), b2_a.get()},
+                       {w1_b.get(), b1_b.get(), w2_b.get(), b2_b.get()},
+                       x.get(),
+                       y.get(),
+                       labels.get(),
+                       alphas.get(),
+                       losses.get(),
+                       accuracies.get()};
+  return run<CudaFunction<T>>(name, p, settings);
+}
+
+}  // namespace
+
+extern "C" {
+
+// sizes: S, n, d, m, c, x_shared. arrays: x, w1, b1, w2, b2, f, signs; null where there is none.
+const char* emulated_forward(int is_double, const int64_t* sizes, const void* const* arrays,
+                             const Settings* settings) {
+  return is_double ? forward<double>(sizes, arrays, *settings, "two_layer_relu.forward.float64")
+                   : forward<float>(sizes, arrays, *settings, "two_layer_relu.forward.float32");
+}
+
+// arrays: df, x, w1, b1, w2, signs, dx, dw1, db1, dw2, db2.
+const char* emulated_backward(int is_double, const int64_t* sizes, const void* const* arrays,
+                              const Settings* settings) {
+  return is_double ? backward<double>(sizes, arrays, *settings, "two_layer_relu.backward.float64")
+                   : backward<float>(sizes, arrays, *settings, "two_layer_relu.backward.float32");
+}
+
+// sizes: P, n, d, m, c, A. arrays: w1, b1, w2, b2 of a and of b, x, y, labels, alphas, losses,
+// accuracies.
+const char* emulated_path_losses(int is_double, const int64_t* sizes, const void* const* arrays,
+                                 const Settings* settings) {
+  return is_double ? path_losses<double>(sizes, arrays, *settings, "path_losses.float64")
+                   : path_losses<float>(sizes, arrays, *settings, "path_losses.float32");
+}
+
+// (count) float32 to (3, count) bfloat16 terms as bits.
+void emulated_split(int64_t count, const float* values, uint16_t* terms) {
+  for (int64_t i = 0; i < count; ++i) {
+    uint16_t three[3];
+    lmc::cuda::split<3>(values[i], three);
+    for (int t = 0; t < 3; ++t) terms[t * count + i] = three[t];
+  }
+}
+}
