@@ -143,6 +143,22 @@ def _is_watched() -> bool:
         return True
 
 
+def sum_first_axis(t: Tensor) -> Tensor:
+    """``t.sum(0)``, with bits that do not depend on threads: the halves are added, and so on.
+
+    How torch splits a sum among its threads shows in the last bits.
+    """
+    if len(t) == 0:
+        return t.sum(0)
+    while len(t) > 1:
+        half = len(t) // 2
+        folded = t[:half] + t[half : 2 * half]
+        if len(t) % 2:
+            folded[0] += t[-1]
+        t = folded
+    return t[0]
+
+
 _warned: set[tuple[str, str]] = set()
 
 
