@@ -82,7 +82,7 @@ struct Pool {
         // gives no more of them, those there are (the caller at least) do the work.
         try {
           std::thread(&Pool::serve, this).detach();
-        } catch (const std::system_error&) {
+        } catch (...) {  // nothing may leave here while `open` points to the job
           break;
         }
         ++threads;
