@@ -12,7 +12,7 @@ import torch
 from torch.utils.benchmark import timer
 
 OURS = "lmc_fast"
-SECONDS = 3.0  # of measured time after which a contestant sits out the rest of a case
+SECONDS = 3.0  # sum of seconds per call after which a contestant sits out the rest of a case
 SETTLE = 0.05  # seconds in which the threads of the one before (JAX's) give its memory back
 WARM = 0.5  # seconds of a call that needs no other to warm it up
 

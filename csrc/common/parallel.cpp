@@ -82,7 +82,7 @@ struct Pool {
         // gives no more of them, those there are (the caller at least) do the work.
         try {
           std::thread(&Pool::serve, this).detach();
-        } catch (const std::system_error&) {
+        } catch (...) {  // nothing may leave here while `open` points to the job
           break;
         }
         ++threads;
@@ -119,7 +119,7 @@ bool run_on_team(Job& job, int threads) {
     const int worker = std::this_thread::get_id() == t.caller ? 0 : t.job.joined++;
     if (worker < t.job.threads) t.job.run_tasks(worker);
   };
-  return run_on_torch_team(take_part, &team, threads);
+  return run_on_torch_team(take_part, &team, job.tasks, threads);
 }
 
 }  // namespace
@@ -135,7 +135,6 @@ void parallel_for(int64_t tasks, int threads, TaskFunction function, void* conte
   job.context = context;
   job.tasks = tasks;
   job.threads = static_cast<int>(std::min<int64_t>(threads, tasks));
-  // All threads are called, whatever the number of tasks: a team of another size is made anew.
   if (while_waiting != nullptr || !run_on_team(job, threads)) {
     std::call_once(pool_created, [] {
       pool = new Pool;

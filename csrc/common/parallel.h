@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The threads of all kernels: torch's own where it is loaded (torch_team.h), else a pool. Work is
+// The threads of all kernels: torch's own where it is loaded (torch_team.h); a pool where it is
+// not, and for calls during which the caller must wake up now and then (those of training). Work is
 // cut into tasks by size alone, never by the number of threads, and no task reads what another
 // writes: so results do not depend on the thread count.
 #pragma once

@@ -26,7 +26,7 @@ inline constexpr int64_t kPartnerChunk = 64;
 inline constexpr int kPartnerTile = 4;
 inline constexpr double kNearlyOpposite = 3.5;  // |u - v|^2 of unit vectors at 139 degrees
 
-// One block's evaluation. `memory` is its own, of block_doubles(sizes).
+// One block's evaluation. `memory` is its own, of doubles(sizes).
 class PopulationBlock {
  public:
   static int64_t doubles(const NetworkSizes& z) {

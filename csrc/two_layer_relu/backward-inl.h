@@ -155,8 +155,10 @@ LMC_INLINE void weight_gradient(const two_layer_relu::Backward<T>& p, PackedNeur
   // Few neurons and many samples: the samples are split too, so that there is work for every
   // thread.
   const int64_t chunks = larger(1, ceil_div(z.n, kSampleChunk));
-  const int64_t spans = smaller(ceil_div(chunks, 8), ceil_div(16, larger(groups, 1)));
-  const int64_t span = ceil_div(chunks, spans) * kSampleChunk;
+  const int64_t span_chunks =
+      ceil_div(chunks, smaller(ceil_div(chunks, 8), ceil_div(16, larger(groups, 1))));
+  const int64_t spans = ceil_div(chunks, span_chunks);  // none of them empty
+  const int64_t span = span_chunks * kSampleChunk;
   const int64_t G_size = gradient.column_tiles * gradient.column_height * N;  // a panel's G
   const int64_t dw2_size = gradient.recompute ? z.c * N : 0;
   const int64_t panel_size = G_size + dw2_size;

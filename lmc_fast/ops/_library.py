@@ -21,8 +21,10 @@ class Op:
     """An op of the torch library, with a short way past torch's dispatcher.
 
     Calling it runs the CPU kernel at once when the dispatcher would do nothing else: for ordinary
-    tensors, while no mode, transform, trace or profiler is watching. All other calls go through
-    ``torch.ops``, which takes many times longer than a small kernel.
+    tensors, while no mode, transform, trace or autograd profiler of this thread is watching. All
+    other calls go through ``torch.ops``, which takes many times longer than a small kernel. Other
+    observers, such as ``ExecutionTraceObserver`` or another thread's profiler, cannot be asked for:
+    they do not see the calls that pass the dispatcher by.
 
     Kernels and fakes return None for a result that is not wanted. The dispatcher, which knows no
     such thing, sees an empty tensor in its place; a caller must not look at it.
@@ -95,13 +97,31 @@ def _without_none(function: Callable[..., Any]) -> Callable[..., Any]:
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
+def _plain_keys() -> int | None:
+    """Dispatch keys of an ordinary CPU tensor, the same whether or not it requires grad."""
+    try:
+        with torch.inference_mode(False):
+            return torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
+    except AttributeError:  # a torch that does not tell
+        return None
+
+
+_PLAIN_KEYS = _plain_keys()
+
+
 def _is_plain(arguments: tuple[Any, ...]) -> bool:
     """Whether the CPU kernel is all that a dispatched call would run, autograd aside."""
-    for t in arguments:
-        if isinstance(t, Tensor) and not (
-            type(t) in _PLAIN_TYPES and t.is_cpu and t.layout is torch.strided and not t.is_neg()
-        ):
-            return False
+    try:
+        keys = torch._C._dispatch_keys
+        for t in arguments:
+            # Besides the device, the keys tell views to negate, zeros without memory, and batched
+            # and functional tensors, which are all of type Tensor.
+            if isinstance(t, Tensor) and not (
+                type(t) in _PLAIN_TYPES and keys(t).raw_repr() == _PLAIN_KEYS
+            ):
+                return False
+    except AttributeError:
+        return False
     return not _is_watched()
 
 
@@ -121,6 +141,22 @@ def _is_watched() -> bool:
         )
     except AttributeError:  # a torch that lacks one of these
         return True
+
+
+def sum_first_axis(t: Tensor) -> Tensor:
+    """``t.sum(0)``, with bits that do not depend on threads: the halves are added, and so on.
+
+    How torch splits a sum among its threads shows in the last bits.
+    """
+    if len(t) == 0:
+        return t.sum(0)
+    while len(t) > 1:
+        half = len(t) // 2
+        folded = t[:half] + t[half : 2 * half]
+        if len(t) % 2:
+            folded[0] += t[-1]
+        t = folded
+    return t[0]
 
 
 _warned: set[tuple[str, str]] = set()

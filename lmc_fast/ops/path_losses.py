@@ -12,7 +12,7 @@ from ..curves import PathLosses, as_alphas
 from ..losses import check_inputs, check_targets
 from ..reference import path_losses as reference
 from ..weights import Weights, as_weights, check_same_architecture
-from ._library import Op, warn_reference_once
+from ._library import Op, sum_first_axis, warn_reference_once
 from .two_layer_relu import BACKWARD_OP as NETWORK_BACKWARD
 from .two_layer_relu import OP as NETWORK
 
@@ -164,7 +164,7 @@ def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
         outputs, signs = NETWORK(x, *point, True)
         df = _output_gradient(outputs, y, loss, dlosses[:, k])
         if wanted[9]:
-            gradients[9] -= df.sum(0)
+            gradients[9] -= sum_first_axis(df)
         dx, *parts = NETWORK_BACKWARD(
             df,
             x,

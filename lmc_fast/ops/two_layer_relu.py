@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import _native
 from ..reference import two_layer_relu as reference
-from ._library import Op, check_same_kind, warn_reference_once
+from ._library import Op, check_same_kind, sum_first_axis, warn_reference_once
 
 
 def two_layer_relu(
@@ -196,7 +196,7 @@ def _backward_cpu(
             dx_ = None if dx is None else dx.new_empty((min(size, S - first), n, d))
         native(df_, x_, *others, dx_, *parts, threads)
         if dx is not None and dx_ is not None:
-            dx += dx_.sum(0)
+            dx += sum_first_axis(dx_)
     return gradients
 
 

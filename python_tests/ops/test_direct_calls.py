@@ -121,6 +121,47 @@ def test_a_negative_view_is_read_as_its_values() -> None:
     assert torch.equal(lmc_fast.two_layer_relu(*arguments), expected)
 
 
+def test_zeros_without_memory_and_functional_tensors_are_read_as_their_values() -> None:
+    x, *others = network(requires_grad=False)
+    expected = lmc_fast.two_layer_relu(x, *others)
+    functional = lmc_fast.two_layer_relu(torch._to_functional_tensor(x), *others)
+    assert torch.equal(torch._from_functional_tensor(functional), expected)
+    expected = lmc_fast.two_layer_relu(torch.zeros_like(x), *others)
+    assert torch.equal(
+        lmc_fast.two_layer_relu(torch._efficientzerotensor(x.shape), *others), expected
+    )
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's of its own fallback
+def test_batched_gradients_are_those_taken_one_by_one() -> None:
+    arguments = network()
+    f = lmc_fast.two_layer_relu(*arguments)
+    dfs = torch.eye(f.numel()).reshape(-1, *f.shape)
+    batched = torch.autograd.grad(f, arguments, dfs, is_grads_batched=True, retain_graph=True)
+    single = [torch.autograd.grad(f, arguments, df, retain_graph=True) for df in dfs]
+    for together, apart in zip(batched, zip(*single, strict=True), strict=True):
+        assert torch.equal(together, torch.stack(apart))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_a_vectorized_jacobian_is_the_jacobian() -> None:
+    x, w1, *others = network(requires_grad=False)
+
+    def f(w1: Tensor) -> Tensor:
+        return lmc_fast.two_layer_relu(x, w1, *others)
+
+    vectorized = torch.autograd.functional.jacobian(f, w1, vectorize=True)
+    assert torch.equal(vectorized, torch.autograd.functional.jacobian(f, w1))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_gradcheck_with_batched_gradients() -> None:
+    arguments = tuple(t.detach().double().requires_grad_() for t in network())
+    assert torch.autograd.gradcheck(
+        lmc_fast.two_layer_relu, arguments, check_batched_grad=True, fast_mode=True
+    )
+
+
 def test_subclasses_and_functorch_are_not_plain() -> None:
     class Marked(Tensor):
         pass
@@ -146,5 +187,9 @@ def test_torch_compile_keeps_the_op_in_one_graph() -> None:
 
 
 def test_a_torch_that_cannot_be_asked_dispatches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch._C, "_len_torch_function_stack")
-    assert _library._is_watched()
+    x = torch.randn(2, 3)
+    assert _library._is_plain((x,))
+    for name in ("_len_torch_function_stack", "_dispatch_keys"):
+        with monkeypatch.context() as patch:
+            patch.delattr(torch._C, name)
+            assert not _library._is_plain((x,))

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """lmc_fast._native called directly: what crosses the boundary is checked before any kernel runs."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -148,6 +150,27 @@ assert not wrong and status == 0, (wrong, status)
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
+def test_a_fork_before_the_first_kernel_survives_torchs_threads() -> None:
+    code = """
+import os, torch, lmc_fast
+torch.set_num_threads(2)
+x, w1, w2 = torch.randn(500, 8), torch.randn(1700, 8), torch.randn(1, 1700)
+(torch.randn(4_000_000) + 1).sum()
+child = os.fork()
+if child == 0:
+    lmc_fast.two_layer_relu(x, w1, None, w2, None)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+"""
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as parent:
+        try:
+            assert parent.wait(timeout=60) == 0
+        finally:  # the child too, if it hangs
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
+
+
 def test_the_build_has_cuda_kernels_where_nvcc_was_found() -> None:
     # A CUDA build imports without a GPU.
     functions = ("path_losses", "two_layer_relu.backward", "two_layer_relu.forward")
@@ -171,5 +194,20 @@ x, w1, w2 = torch.randn(2000, 20), torch.randn(3000, 20), torch.randn(1, 3000)
 for _ in range(3):
     lmc_fast.two_layer_relu(x, w1, None, w2, None)
 assert os.listdir("/proc/self/task") == before, (before, os.listdir("/proc/self/task"))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads as Linux does")
+def test_no_more_threads_are_started_than_there_are_tasks() -> None:
+    code = """
+import os, torch
+from lmc_fast import _native
+torch.set_num_threads(2)
+before = len(os.listdir("/proc/self/task"))
+x, w1, w2, f = torch.randn(96, 999), torch.randn(96, 999), torch.randn(1, 96), torch.empty(96, 1)
+_native.two_layer_relu_forward(x, w1, None, w2, None, f, None, 3000)
+started = len(os.listdir("/proc/self/task")) - before
+assert started < 100, started
 """
     subprocess.run([sys.executable, "-c", code], check=True)

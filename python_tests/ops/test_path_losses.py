@@ -267,6 +267,24 @@ def test_bits_do_not_depend_on_threads_or_on_the_other_pairs(dtype: torch.dtype,
         assert torch.equal(lmc_fast.path_losses(*alone, x, y, 25).losses[0], results[0][pair])
 
 
+def test_bits_of_the_gradient_to_y_do_not_depend_on_threads() -> None:
+    # So many pairs that torch would split the sum over them.
+    a, b = (sample_network(1, 1, 1, P=50_000, dtype=torch.float32, seed=seed) for seed in (1, 2))
+    x, y = sample_data(1, 1, 1, dtype=torch.float32)
+    y.requires_grad_()
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            losses = lmc_fast.path_losses(a, b, x, y, 2).losses
+            results.append(torch.autograd.grad(losses, y, torch.ones_like(losses))[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
 @pytest.mark.sanitize_quick
 def test_strided_and_broadcast_views_are_accepted() -> None:
     a, b = (sample_network(37, 6, 2, seed=seed) for seed in (1, 2))

@@ -200,6 +200,23 @@ def test_bits_do_not_depend_on_threads_or_on_the_ensemble(dtype: torch.dtype, c:
             assert torch.equal(leaf.grad, whole[s])
 
 
+def test_bits_of_the_gradient_to_a_shared_x_do_not_depend_on_threads() -> None:
+    # So many students that torch would split the sum over them.
+    x, w1, b1, w2, b2 = sample_inputs(1, 1, 1, 1, S=50_000, x_shared=True, dtype=torch.float32)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            leaf = x.detach().requires_grad_()
+            f = lmc_fast.two_layer_relu(leaf, w1, b1, w2, b2)
+            results.append(torch.autograd.grad(f.sum(), leaf)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
 @pytest.mark.sanitize_quick
 def test_strided_views_are_accepted() -> None:
     x, w1, b1, w2, b2 = sample_inputs(40, 70, 8, 2)
