@@ -48,6 +48,11 @@ class Backend(NamedTuple):
             else "built without CUDA (install where nvcc is found to change that)"
         )
         devices = ", ".join(self.cuda_devices) or "none visible to torch"
+        tensors = (
+            "two_layer_relu and path_losses run kernels of ours"
+            if self.cuda_kernels
+            else "run the plain torch reference, with one warning"
+        )
         return "\n".join(
             (
                 f"lmc_fast      {self.version}",
@@ -56,7 +61,7 @@ class Backend(NamedTuple):
                 f"threads       {self.threads} (torch.get_num_threads())",
                 f"CUDA build    {build}",
                 f"CUDA devices  {devices}",
-                "CUDA tensors  run the plain torch reference in this version, with one warning",
+                f"CUDA tensors  {tensors}",
                 f"compiler      {self.compiler}",
             )
         )

@@ -150,6 +150,7 @@ def barrier(
     inputs: str = "gaussian",
     radius: float = 1.0,
     seed: int = 0,
+    precision: str = "float32",
 ) -> Barrier:
     """Loss barrier of P pairs of networks, optionally after matching their neurons.
 
@@ -175,6 +176,8 @@ def barrier(
         Distribution of the population loss; see :func:`lmc_fast.population_loss`.
     seed : int
         Of ``match="random"``.
+    precision : {"float32", "tf32", "bf16"}
+        Of the products on a GPU, with x; see :func:`lmc_fast.two_layer_relu`.
 
     Returns
     -------
@@ -205,7 +208,7 @@ def barrier(
             curve = population_path_losses(a, other, teacher, points, inputs, radius)
         else:
             assert y is not None
-            curve = path_losses(a, other, x, y, points, loss)
+            curve = path_losses(a, other, x, y, points, loss, precision)
         return *barrier_height(curve.losses, curve.alphas, definition), curve
 
     naive = Barrier(*measure(b), definition)

@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor
 
-from .weights import all_finite
+from .weights import all_finite, can_read
 
 LOSSES = ("mse", "cross_entropy")
 
@@ -58,7 +58,7 @@ def check_targets(
             raise ValueError(
                 f"y must be (n,) = ({n},) labels for cross_entropy; got {tuple(y.shape)}"
             )
-        low, high = int(y.min()), int(y.max())
+        low, high = (int(y.min()), int(y.max())) if can_read(y) else (0, 0)
         if low < 0 or high >= c:
             raise ValueError(
                 f"y must hold labels in 0..{c - 1}, one per output; got {low} to {high}"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .losses import check_option
+from .ops._cuda import PRECISIONS
 from .ops.two_layer_relu import two_layer_relu
 from .weights import Teacher, Weights, as_teacher, as_weights, check_float_dtype, check_sizes
 
@@ -24,6 +26,8 @@ class TwoLayerReLU(nn.Module):
         Whether both layers have biases.
     device, dtype : optional
         As for ``nn.Linear``; initialisation is that of ``nn.Linear``.
+    precision : {"float32", "tf32", "bf16"}
+        Of the products on a GPU; see :func:`lmc_fast.two_layer_relu`.
 
     Attributes
     ----------
@@ -47,9 +51,12 @@ class TwoLayerReLU(nn.Module):
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         check_sizes(d=d, m=m, c=c)
+        check_option(precision, "precision", tuple(PRECISIONS))
+        self.precision = precision
         self.hidden = nn.Linear(d, m, bias, device=device, dtype=dtype)
         self.output = nn.Linear(m, c, bias, device=device, dtype=dtype)
         check_float_dtype(self.hidden.weight, "dtype")
@@ -72,7 +79,12 @@ class TwoLayerReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (n, d) to (n, c)."""
         result: Tensor = two_layer_relu(
-            x, self.hidden.weight, self.hidden.bias, self.output.weight, self.output.bias
+            x,
+            self.hidden.weight,
+            self.hidden.bias,
+            self.output.weight,
+            self.output.bias,
+            self.precision,
         )
         return result
 

@@ -235,10 +235,18 @@ def check_float_dtype(tensor: Tensor, name: str) -> None:
         )
 
 
+def can_read(tensor: Tensor) -> bool:
+    """Whether values can be looked at: not while the device's work is only recorded in a graph."""
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def all_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite: one pass, twenty times as fast as torch.isfinite."""
+    """Whether no element is NaN or infinite: one pass, twenty times as fast as torch.isfinite.
+
+    True, too, where values cannot be looked at.
+    """
     tensor = tensor.detach()
-    if tensor.numel() == 0 or math.isfinite(tensor.sum()):
+    if tensor.numel() == 0 or not can_read(tensor) or math.isfinite(tensor.sum()):
         return True
     low, high = torch.aminmax(tensor)  # the sum may have overflowed; both NaN if any element is
     return math.isfinite(low) and math.isfinite(high)

@@ -40,12 +40,11 @@ class CudaCall {
                                ": this build of lmc_fast has no CUDA kernels; install it where "
                                "nvcc is found, or move the arrays to the CPU");
     attempt(function, arguments);
-    const int64_t bytes = call_.bytes;
+    // Never nothing: a null workspace would ask to measure again.
+    const int64_t bytes = call_.bytes > 0 ? call_.bytes : 8;
     if (workspace.is_none()) return bytes;
     TensorView view(workspace, "workspace");
     call_.workspace = view.output<int64_t>({(bytes + 7) / 8}, device_);
-    // Kernels of nothing need no workspace, but a null one would only measure.
-    if (call_.workspace == nullptr) return bytes;
     attempt(function, arguments);
     return bytes;
   }

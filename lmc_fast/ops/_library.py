@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .._native import cuda_kernels
 from ..weights import check_float_dtype
 
 # torch.library has no type annotations; the functions below are its typed face for the ops.
@@ -166,10 +167,12 @@ def warn_reference_once(op: str, device: torch.device) -> None:
     """Say, once per op and kind of device, that the plain torch reference runs there."""
     if (op, device.type) not in _warned:
         _warned.add((op, device.type))
+        remedy = "Move the tensors to the CPU with .cpu() for the native kernel"
+        if device.type == "cuda" and not cuda_kernels():
+            remedy += ", or install lmc_fast where nvcc is found, which builds its CUDA kernels"
         warnings.warn(
             f"lmc_fast has no {op} kernel for {device.type} tensors in this build: the plain torch "
-            "reference runs instead, slower and with more memory. Move the tensors to the CPU with "
-            ".cpu() for the native kernel",
+            f"reference runs instead, slower and with more memory. {remedy}",
             stacklevel=3,
         )
 

@@ -12,6 +12,8 @@ from ..curves import PathLosses, as_alphas
 from ..losses import check_inputs, check_targets
 from ..reference import path_losses as reference
 from ..weights import Weights, as_weights, check_same_architecture
+from . import _cuda
+from ._cuda import terms_of
 from ._library import Op, sum_first_axis, warn_reference_once
 from .two_layer_relu import BACKWARD_OP as NETWORK_BACKWARD
 from .two_layer_relu import OP as NETWORK
@@ -26,6 +28,7 @@ def path_losses(
     y: Tensor,
     alphas: int | Sequence[float] | Tensor = 25,
     loss: str = "mse",
+    precision: str = "float32",
 ) -> PathLosses:
     """Losses of (1 - alpha) a + alpha b on n samples, for P pairs and A alphas at once.
 
@@ -46,6 +49,8 @@ def path_losses(
         A number of equally spaced points with both ends, or sorted points in [0, 1].
     loss : {"mse", "cross_entropy"}
         Mean over samples of sum over outputs of (f - y)^2 / 2, or of -log softmax(f)[y] in nats.
+    precision : {"float32", "tf32", "bf16"}
+        Of the products on a GPU with tensor cores; see :func:`lmc_fast.two_layer_relu`.
 
     Returns
     -------
@@ -67,7 +72,10 @@ def path_losses(
 
     Pre-activations and sums over neurons are in the networks' dtype, everything after them in
     float64. Results do not depend on the number of threads, nor on the other pairs, to the last
-    bit. On devices other than the CPU the plain torch reference runs, with one warning.
+    bit. On devices without kernels of ours the plain torch reference runs, with one warning.
+
+    While a CUDA graph is captured, what the arrays hold is not checked, and a number of alphas must
+    have been used on the device before.
 
     Examples
     --------
@@ -81,7 +89,7 @@ def path_losses(
     x = check_inputs(x, d, a.w1.dtype, a.w1.device)
     y = check_targets(y, loss, len(x), c, a.w1.dtype, a.w1.device)
     points = as_alphas(alphas)
-    losses, accuracies = OP(*a, *b, x, y, points, loss)
+    losses, accuracies = OP(*a, *b, x, y, points, loss, terms_of(precision))
     return PathLosses(points, losses, accuracies if loss == "cross_entropy" else None)
 
 
@@ -89,11 +97,12 @@ _NETWORKS = ", ".join(
     f"Tensor w1_{net}, Tensor? b1_{net}, Tensor w2_{net}, Tensor? b2_{net}" for net in "ab"
 )
 OP = Op(
-    f"path_losses({_NETWORKS}, Tensor x, Tensor y, Tensor alphas, str loss) -> (Tensor, Tensor)"
+    f"path_losses({_NETWORKS}, Tensor x, Tensor y, Tensor alphas, str loss, int terms=3)"
+    " -> (Tensor, Tensor)"
 )
 BACKWARD_OP = Op(
     f"path_losses_backward(Tensor dlosses, {_NETWORKS}, Tensor x, Tensor y, Tensor alphas,"
-    " str loss, bool[10] wanted) -> Tensor[]"
+    " str loss, bool[10] wanted, int terms=3) -> Tensor[]"
 )
 
 
@@ -111,6 +120,7 @@ def _fake(
     y: Tensor,
     alphas: Tensor,
     loss: str,
+    terms: int = 3,
 ) -> tuple[Tensor, Tensor | None]:
     """Without labels there are no accuracies."""
     shape = (w1_a.shape[0], alphas.shape[0])
@@ -121,15 +131,31 @@ def _fake(
 @OP.kernel("CPU")
 def _cpu(*arguments: Any) -> tuple[Tensor, Tensor | None]:
     losses, accuracies = _fake(*arguments)
-    taken: list[Any] = [None if t is None else t.contiguous() for t in arguments[:-1]]
+    taken: list[Any] = [None if t is None else t.contiguous() for t in arguments[:11]]
     taken += [losses, accuracies, torch.get_num_threads()]
     _native.path_losses(*taken)
     return losses, accuracies
 
 
+@OP.kernel("CUDA")
+def _cuda_kernels(*arguments: Any) -> tuple[Tensor, Tensor | None]:
+    if not _cuda.compiled("path_losses"):
+        return _reference(*arguments)
+    losses, accuracies = _fake(*arguments)
+    *arrays, alphas = arguments[:11]
+    points = _cuda.on_device(alphas, losses.device)
+    _cuda.run(
+        "path_losses",
+        _native.path_losses_cuda,
+        (*arrays, points, losses, accuracies),
+        *(arguments[12:] or [3]),
+    )
+    return losses, accuracies
+
+
 @OP.kernel("CompositeExplicitAutograd")
 def _reference(*arguments: Any) -> tuple[Tensor, Tensor | None]:
-    *networks, x, y, alphas, loss = arguments
+    *networks, x, y, alphas, loss = arguments[:12]
     warn_reference_once("path_losses", x.device)
     curve = reference.path_losses(
         Weights(*networks[:4]), Weights(*networks[4:]), x, y, alphas, loss
@@ -140,7 +166,7 @@ def _reference(*arguments: Any) -> tuple[Tensor, Tensor | None]:
 @BACKWARD_OP.fake
 def _backward_fake(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
     """One gradient per array, empty where it is not wanted."""
-    *arrays, _, _, wanted = arguments
+    *arrays, _, _, wanted = arguments[:13]
     return [
         torch.empty_like(t, memory_format=torch.contiguous_format)
         if want
@@ -152,7 +178,8 @@ def _backward_fake(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
 @BACKWARD_OP.kernel("CompositeExplicitAutograd")
 def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
     """Sum over alphas of the gradient at theta(alpha), times 1 - alpha for a and alpha for b."""
-    *arrays, alphas, loss, wanted = arguments
+    *arrays, alphas, loss, wanted = arguments[:13]
+    terms = arguments[13:] or [3]
     a, b, x, y = Weights(*arrays[:4]), Weights(*arrays[4:8]), arrays[8], arrays[9]
     gradients = [torch.zeros_like(t) for t in _backward_fake(dlosses, *arguments)]
     in_network = [wanted[part] or wanted[part + 4] for part in range(4)]
@@ -161,7 +188,7 @@ def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
         if not bool(dlosses[:, k].any()):
             continue
         point = a.at(b, alpha)
-        outputs, signs = NETWORK(x, *point, True)
+        outputs, signs = NETWORK(x, *point, True, *terms)
         df = _output_gradient(outputs, y, loss, dlosses[:, k])
         if wanted[9]:
             gradients[9] -= sum_first_axis(df)
@@ -172,6 +199,7 @@ def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
             signs,
             # An end of the segment may lack a bias that the other end has.
             [wanted[8], *(w and t is not None for w, t in zip(in_network, point, strict=True))],
+            *terms,
         )
         if wanted[8]:
             gradients[8] += dx
@@ -193,7 +221,8 @@ def _output_gradient(outputs: Tensor, y: Tensor, loss: str, dloss: Tensor) -> Te
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> None:
-    *arrays, ctx.loss = inputs
+    *arrays, ctx.loss = inputs[:12]
+    ctx.terms, ctx.inputs = inputs[12:] or (3,), len(inputs)
     ctx.save_for_backward(*arrays)
     if output[1] is not None:
         ctx.mark_non_differentiable(output[1])
@@ -201,8 +230,9 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
 
 def _backward(ctx: Any, dlosses: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     wanted = list(ctx.needs_input_grad[:10])
-    gradients = BACKWARD_OP(dlosses, *ctx.saved_tensors, ctx.loss, wanted)
-    return (*(g if want else None for g, want in zip(gradients, wanted, strict=True)), None, None)
+    gradients = BACKWARD_OP(dlosses, *ctx.saved_tensors, ctx.loss, wanted, *ctx.terms)
+    found = (g if want else None for g, want in zip(gradients, wanted, strict=True))
+    return (*found, *[None] * (ctx.inputs - 10))
 
 
 OP.autograd(_backward, _keep_inputs)

@@ -8,11 +8,18 @@ from torch import Tensor
 
 from .. import _native
 from ..reference import two_layer_relu as reference
+from . import _cuda
+from ._cuda import terms_of
 from ._library import Op, check_same_kind, sum_first_axis, warn_reference_once
 
 
 def two_layer_relu(
-    x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    precision: str = "float32",
 ) -> Tensor:
     """f(x) = w2 relu(w1 x + b1) + b2 for one network, or for S of them at once.
 
@@ -30,6 +37,11 @@ def two_layer_relu(
     b1 : Tensor, shape (m,) or (S, m), or None
     w2 : Tensor, shape (c, m) or (S, c, m)
     b2 : Tensor, shape (c,) or (S, c), or None
+    precision : {"float32", "tf32", "bf16"}
+        Of the products of float32 tensors on a GPU with tensor cores (compute capability 8.0 or
+        later); elsewhere, and for float64, it changes nothing. ``"float32"`` has the errors of
+        float32 arithmetic, ``"tf32"`` relative errors of operands up to 2^-16 (those of TF32 are
+        2^-11), ``"bf16"`` up to 2^-8. See Notes.
 
     Returns
     -------
@@ -46,7 +58,12 @@ def two_layer_relu(
 
     Notes
     -----
-    On devices other than the CPU the plain torch reference runs, with one warning.
+    On a GPU a float32 is split into three bfloat16 terms, which hold it exactly; of the nine
+    products of two such numbers the six largest are summed by the tensor cores, and their sums over
+    16 elements are added in float32. ``"tf32"`` takes two terms and three products, ``"bf16"`` one.
+    A left operand of sign bits is exact in one term. Infinite inputs give NaN there. On devices
+    without kernels of ours the plain torch reference runs, with one warning.
+
     NaN and infinity propagate to the outputs as in torch; a gradient is that of the active neurons
     alone, where torch multiplies the others' values by zero (and gives NaN for infinite ones).
     The gradient of w2 for c = 1 is computed from that of w1 and b1, without the activations: where
@@ -67,7 +84,7 @@ def two_layer_relu(
         or (b1 is not None and b1.requires_grad)
         or (b2 is not None and b2.requires_grad)
     )
-    f: Tensor = OP(x, w1, b1, w2, b2, keep_signs)[0]
+    f: Tensor = OP(x, w1, b1, w2, b2, keep_signs, terms_of(precision))[0]
     return f
 
 
@@ -102,18 +119,24 @@ def _check(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | No
 GROUP_FLOATS = 2**24
 
 OP = Op(
-    "two_layer_relu(Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, bool keep_signs)"
-    " -> (Tensor, Tensor)"
+    "two_layer_relu(Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, bool keep_signs,"
+    " int terms=3) -> (Tensor, Tensor)"
 )
 BACKWARD_OP = Op(
     "two_layer_relu_backward(Tensor df, Tensor x, Tensor w1, Tensor? b1, Tensor w2, Tensor signs,"
-    " bool[5] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    " bool[5] wanted, int terms=3) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
 @OP.fake
 def _forward_fake(
-    x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, keep_signs: bool
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    keep_signs: bool,
+    terms: int = 3,
 ) -> tuple[Tensor, Tensor | None]:
     S, n, m = w1.shape[:-2], x.shape[-2], w1.shape[-2]
     f = w1.new_empty((*S, n, w2.shape[-2]))
@@ -130,6 +153,7 @@ def _backward_fake(
     w2: Tensor,
     signs: Tensor,
     wanted: list[bool],
+    terms: int = 3,
 ) -> tuple[Tensor | None, ...]:
     dx, dw1, db1, dw2, db2 = wanted
     return (
@@ -143,7 +167,13 @@ def _backward_fake(
 
 @OP.kernel("CPU")
 def _forward_cpu(
-    x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, keep_signs: bool
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    keep_signs: bool,
+    terms: int = 3,
 ) -> tuple[Tensor, Tensor | None]:
     f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
     _native.two_layer_relu_forward(
@@ -168,6 +198,7 @@ def _backward_cpu(
     w2: Tensor,
     signs: Tensor,
     wanted: list[bool],
+    terms: int = 3,
 ) -> tuple[Tensor | None, ...]:
     gradients = _backward_fake(df, x, w1, b1, w2, signs, wanted)
     arrays = (
@@ -200,9 +231,57 @@ def _backward_cpu(
     return gradients
 
 
+@OP.kernel("CUDA")
+def _forward_cuda(
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    keep_signs: bool,
+    terms: int = 3,
+) -> tuple[Tensor, Tensor | None]:
+    if not _cuda.compiled("two_layer_relu.forward"):
+        return _forward_reference(x, w1, b1, w2, b2, keep_signs)
+    f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
+    arrays = (x, w1, b1, w2, b2, f, signs)
+    _cuda.run("two_layer_relu", _native.two_layer_relu_forward_cuda, arrays, terms)
+    return f, signs
+
+
+@BACKWARD_OP.kernel("CUDA")
+def _backward_cuda(
+    df: Tensor,
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    signs: Tensor,
+    wanted: list[bool],
+    terms: int = 3,
+) -> tuple[Tensor | None, ...]:
+    if not _cuda.compiled("two_layer_relu.backward"):
+        return _backward_reference(df, x, w1, b1, w2, signs, wanted)
+    gradients = _backward_fake(df, x, w1, b1, w2, signs, wanted)
+    arrays = (df, x, w1, b1, w2, signs, *gradients)
+    _cuda.run(
+        "the backward pass of two_layer_relu",
+        _native.two_layer_relu_backward_cuda,
+        arrays,
+        terms,
+    )
+    return gradients
+
+
 @OP.kernel("CompositeExplicitAutograd")
 def _forward_reference(
-    x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, keep_signs: bool
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    keep_signs: bool,
+    terms: int = 3,
 ) -> tuple[Tensor, Tensor | None]:
     warn_reference_once("two_layer_relu", x.device)
     f = reference.two_layer_relu(x, w1, b1, w2, b2)
@@ -226,6 +305,7 @@ def _backward_reference(
     w2: Tensor,
     signs: Tensor,
     wanted: list[bool],
+    terms: int = 3,
 ) -> tuple[Tensor | None, ...]:
     gradients = reference.two_layer_relu_backward(df, x, w1, b1, w2, _active(signs, w1))
     return tuple(
@@ -234,7 +314,8 @@ def _backward_reference(
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> None:
-    x, w1, b1, w2, _, ctx.signs_kept = inputs
+    x, w1, b1, w2, _, ctx.signs_kept, *terms = inputs
+    ctx.terms, ctx.inputs = terms or [3], len(inputs)
     ctx.save_for_backward(x, w1, b1, w2, output[1])
     if output[1] is not None:
         ctx.mark_non_differentiable(output[1])
@@ -243,13 +324,14 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
 
 def _backward(ctx: Any, df: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     if df is None:
-        return (None,) * 6
+        return tuple(None for _ in range(ctx.inputs))
     x, w1, b1, w2, signs = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad[:5])
     if not ctx.signs_kept:  # called as a bare op, without them
-        signs = OP(x, w1, b1, w2, None, True)[1]
-    gradients = BACKWARD_OP(df, x, w1, b1, w2, signs, wanted)
-    return (*(g if want else None for g, want in zip(gradients, wanted, strict=True)), None)
+        signs = OP(x, w1, b1, w2, None, True, *ctx.terms)[1]
+    gradients = BACKWARD_OP(df, x, w1, b1, w2, signs, wanted, *ctx.terms)
+    found = [g if want else None for g, want in zip(gradients, wanted, strict=True)]
+    return (*found, *(None for _ in range(ctx.inputs - 5)))
 
 
 OP.autograd(_backward, _keep_inputs)
@@ -257,7 +339,7 @@ OP.autograd(_backward, _keep_inputs)
 
 def _keep_backward_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:6])
-    ctx.wanted = inputs[6]
+    ctx.wanted, ctx.inputs = inputs[6], len(inputs)
 
 
 def _double_backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -288,8 +370,7 @@ def _double_backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         )
     return (
         *(next(found) if t is not None and t.requires_grad else None for t in leaves),
-        None,
-        None,
+        *(None for _ in range(ctx.inputs - 5)),
     )
 
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""What the ops share on CUDA tensors: precision, the caller's stream, workspaces."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .. import _native
+from ..losses import check_option
+
+# Bfloat16 terms into which a float32 is split for tensor cores.
+PRECISIONS = {"float32": 3, "tf32": 2, "bf16": 1}
+
+# Tests and benchmarks set this to False to run the kernels for GPUs without tensor cores.
+TENSOR_CORES = True
+
+
+def terms_of(precision: str) -> int:
+    """Terms for a precision, after checking its name."""
+    check_option(precision, "precision", tuple(PRECISIONS))
+    return PRECISIONS[precision]
+
+
+def compiled(op: str) -> bool:
+    """Whether this build has CUDA kernels for the op."""
+    return f"{op}.float32" in _native.cuda_kernels()
+
+
+def run(
+    op: str, function: Callable[..., int], arrays: tuple[Tensor | None, ...], terms: int
+) -> None:
+    """Enqueue an op's kernels on the current stream of the first array's device.
+
+    torch's allocator gives their workspace. It stays theirs when this returns, because the memory
+    is used again only by what comes later on the same stream.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        Saying how much memory was asked for and how to need less.
+    """
+    first = arrays[0]
+    assert first is not None
+    device = first.device
+    dense = tuple(None if t is None else t.contiguous() for t in arrays)
+    used_terms = terms if TENSOR_CORES else 0
+    with torch.cuda.device(device):
+        stream = torch.cuda.current_stream(device).cuda_stream
+        size = function(*dense, None, used_terms, stream)
+        try:
+            workspace = torch.empty((size + 7) // 8, dtype=torch.int64, device=device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise torch.cuda.OutOfMemoryError(
+                f"{op} needs a workspace of {size / 2**20:.0f} MiB on {device}, which is not "
+                "free. Pass fewer samples or fewer networks in one call, or free other tensors"
+            ) from error
+        function(*dense, workspace, used_terms, stream)
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """A short CPU tensor on a device, kept there for later calls (and for graph capture)."""
+    if values.device == device:
+        return values
+    return _copy(tuple(values.tolist()), device)
+
+
+@lru_cache(maxsize=64)
+def _copy(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device=device)
