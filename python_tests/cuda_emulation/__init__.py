@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The CUDA kernels on the CPU: the files that nvcc compiles, compiled with ``cuda_device.h`` here."""
+"""The CUDA kernels on the CPU: what nvcc compiles, with this folder's ``cuda_device.h``."""
 
 import ctypes
 import hashlib
@@ -54,7 +54,14 @@ def library() -> ctypes.CDLL:
         if not target.exists():
             compiler = os.environ.get("CXX", "g++")
             command = [compiler, "-std=c++17", "-O2", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
-            command += ["-Werror", f"-I{HERE}", f"-I{ROOT / 'csrc'}", "-shared", "-fPIC"]
+            command += [
+                "-Werror",
+                "-U_FORTIFY_SOURCE",
+                f"-I{HERE}",
+                f"-I{ROOT / 'csrc'}",
+                "-shared",
+                "-fPIC",
+            ]
             subprocess.run(
                 [*command, str(HERE / "emulation.cpp"), "-o", str(target.with_suffix(".part"))],
                 check=True,
@@ -64,6 +71,18 @@ def library() -> ctypes.CDLL:
     for name in ("emulated_forward", "emulated_backward", "emulated_path_losses"):
         getattr(loaded, name).restype = ctypes.c_char_p
     return loaded
+
+
+def split(values: Tensor) -> Tensor:
+    """Return the three bfloat16 terms (3, count) of float32 values (count)."""
+    values = values.contiguous()
+    terms = torch.empty(3, len(values), dtype=torch.bfloat16)
+    library().emulated_split(
+        ctypes.c_int64(len(values)),
+        ctypes.c_void_p(values.data_ptr()),
+        ctypes.c_void_p(terms.data_ptr()),
+    )
+    return terms
 
 
 def call(

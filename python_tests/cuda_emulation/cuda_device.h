@@ -2,12 +2,14 @@
 // CUDA on the CPU, for tests: the header of the same name in csrc/common/cuda, done by fibers.
 //
 // A block's threads are fibers that run one at a time and change hands only at barriers and warp
-// instructions. A missing barrier shows as a wrong result, because the order in which the fibers
-// run between two barriers is a parameter (forwards, backwards, shuffled). Shared memory starts as
-// NaN, asynchronous copies land only when they are waited for, and matrix instructions round as
-// tensor cores may: products exact, each sum truncated towards zero.
+// instructions. A missing barrier shows as a wrong result, because the order in which warps and
+// their lanes run between two barriers is a parameter (forwards, backwards, shuffled), and a warp
+// runs as far as it gets before the next one starts. Shared memory starts as NaN, the place that an
+// asynchronous copy goes to is NaN from its start until it is waited for, and matrix instructions
+// round as tensor cores may: products exact, each sum truncated towards zero.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -60,7 +62,9 @@ struct PendingCopy {
 };
 
 struct Fiber {
-  ucontext_t context;
+  ucontext_t context;  // where it starts
+  jmp_buf place;       // where it goes on: unlike swapcontext this asks nothing of the system
+  bool started = false;
   State state = State::kReady;
   int warp_operations = 0;
   std::vector<std::vector<PendingCopy>> groups;  // the last one is open
@@ -77,26 +81,34 @@ struct Block {
   std::vector<Fiber> fibers;
   std::vector<Exchange> exchanges[2];
   std::vector<unsigned char> shared;
-  ucontext_t scheduler;
+  jmp_buf scheduler;
   size_t current = 0;
   std::function<void()> body;
-  int order = 0;  // 0 forwards, 1 backwards, else shuffled with this seed
 };
 
 inline Block* block = nullptr;
-inline int thread_order = 0;
+inline int thread_order = 0;  // 0 forwards, 1 backwards, else shuffled with this seed
 
 inline Fiber& self() { return block->fibers[block->current]; }
 
 inline void yield(State state) {
-  const size_t me = block->current;
   self().state = state;
-  swapcontext(&block->fibers[me].context, &block->scheduler);
+  if (_setjmp(self().place) == 0) _longjmp(block->scheduler, 1);
 }
 
 inline void run_fiber() {
   block->body();
   self().state = State::kDone;
+  _longjmp(block->scheduler, 1);
+}
+
+// Runs the current fiber until it yields or ends.
+[[gnu::noinline]] inline void resume() {
+  if (_setjmp(block->scheduler) != 0) return;
+  Fiber& fiber = self();
+  if (fiber.started) _longjmp(fiber.place, 1);
+  fiber.started = true;
+  setcontext(&fiber.context);
 }
 
 constexpr size_t kStackBytes = 128 * 1024;
@@ -104,6 +116,31 @@ constexpr size_t kStackBytes = 128 * 1024;
 inline void* stack_of(ptrdiff_t thread) {  // kept from block to block
   static void* const stacks = std::malloc(1024 * kStackBytes);
   return static_cast<char*>(stacks) + static_cast<size_t>(thread) * kStackBytes;
+}
+
+// Runs those lanes of a warp that can run, each up to its next barrier or warp instruction; false if
+// there are none.
+inline bool run_warp(Block& here, size_t warp, std::mt19937& random, size_t& done) {
+  const size_t first = warp * 32, last = std::min(first + 32, here.fibers.size());
+  size_t lanes[32];
+  for (size_t i = first; i < last; ++i) lanes[i - first] = i;
+  if (thread_order == 1) std::reverse(lanes, lanes + (last - first));
+  if (thread_order > 1) std::shuffle(lanes, lanes + (last - first), random);
+  bool progress = false, all = true;
+  for (size_t l = 0; l < last - first; ++l) {
+    Fiber& fiber = here.fibers[lanes[l]];
+    if (fiber.state == State::kReady) {
+      progress = true;
+      here.current = lanes[l];
+      threadIdx = {static_cast<unsigned>(lanes[l]), 0, 0};
+      resume();
+      if (fiber.state == State::kDone) ++done;
+    }
+    all &= fiber.state == State::kAtWarpBarrier;
+  }
+  if (all)  // the warp goes on when all its lanes are at their barrier
+    for (size_t i = first; i < last; ++i) here.fibers[i].state = State::kReady;
+  return progress;
 }
 
 inline void run_block(int threads, size_t shared_bytes, std::function<void()> body) {
@@ -118,36 +155,23 @@ inline void run_block(int threads, size_t shared_bytes, std::function<void()> bo
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = stack_of(&fiber - here.fibers.data());
     fiber.context.uc_stack.ss_size = kStackBytes;
-    fiber.context.uc_link = &here.scheduler;
+    fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, run_fiber, 0);
   }
-  std::vector<size_t> order(here.fibers.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::vector<size_t> warps((here.fibers.size() + 31) / 32);
+  for (size_t i = 0; i < warps.size(); ++i) warps[i] = i;
   std::mt19937 random(static_cast<unsigned>(thread_order));
-  for (size_t done = 0; done < here.fibers.size();) {
-    if (thread_order == 1) std::sort(order.rbegin(), order.rend());
-    if (thread_order > 1) std::shuffle(order.begin(), order.end(), random);
+  size_t done = 0;
+  while (done < here.fibers.size()) {
+    if (thread_order == 1) std::sort(warps.rbegin(), warps.rend());
+    if (thread_order > 1) std::shuffle(warps.begin(), warps.end(), random);
     bool progress = false;
-    for (size_t i : order) {
-      Fiber& fiber = here.fibers[i];
-      if (fiber.state != State::kReady) continue;
-      progress = true;
-      here.current = i;
-      threadIdx = {static_cast<unsigned>(i), 0, 0};
-      swapcontext(&here.scheduler, &fiber.context);
-      if (fiber.state == State::kDone) ++done;
-    }
-    // A warp goes on when all its lanes are at their barrier, the block when all threads are.
-    for (size_t first = 0; first < here.fibers.size(); first += 32) {
-      const size_t last = std::min(first + 32, here.fibers.size());
-      bool all = true;
-      for (size_t i = first; i < last; ++i) all &= here.fibers[i].state == State::kAtWarpBarrier;
-      if (all) {
+    for (size_t warp : warps)
+      while (run_warp(here, warp, random, done)) {
         progress = true;
-        for (size_t i = first; i < last; ++i) here.fibers[i].state = State::kReady;
+        if (thread_order > 1 && random() % 16 == 0) break;  // the others may overtake
       }
-    }
-    bool all = done < here.fibers.size();
+    bool all = done < here.fibers.size();  // the block goes on when all threads are at its barrier
     for (const auto& fiber : here.fibers) all &= fiber.state == State::kAtBlockBarrier;
     if (all) {
       progress = true;
@@ -247,6 +271,7 @@ inline void copy_async(void* shared, const void* global, bool valid) {
     std::fprintf(stderr, "emulation: misaligned asynchronous copy\n");
     std::abort();
   }
+  std::memset(shared, 0xff, 16);  // from now until it has landed nobody may read there
   emulation::self().groups.back().push_back({shared, global, valid});
 }
 inline void copy_commit() { emulation::self().groups.emplace_back(); }
