@@ -19,7 +19,7 @@ SANITIZED_PYTHON = $(SANITIZED_DEFINES) PYTHONSAFEPATH=1 UBSAN_OPTIONS=print_sta
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	$(SANITIZED)/bin/python
 
-.PHONY: study test sanitize sanitize-quick lint format bench bench-quick clean install
+.PHONY: study test sanitize sanitize-quick lint check-cuda format bench bench-quick clean install
 
 study: $(STAMP)
 	$(BIN)/lmc-fast study width --preset quick --out $(OUT)/width-quick
@@ -41,6 +41,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+# What nvcc makes of the CUDA kernels; needs no GPU.
+check-cuda: $(STAMP)
+	@if command -v "$${CUDACXX:-nvcc}" > /dev/null; then $(BIN)/python tools/check_cuda.py; else echo "skipped: no nvcc"; fi
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

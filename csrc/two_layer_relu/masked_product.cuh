@@ -370,7 +370,7 @@ struct FinishWeights {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) finish_weights_kernel(FinishWeights<T> p) {
+__global__ void __launch_bounds__(kThreads, 1) finish_weights_kernel(FinishWeights<T> p) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t neuron = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
   if (neuron >= p.networks * p.m) return;  // whole warps
