@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
-NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 OUT ?= studies
 
 # An environment with a sanitized _native of its own; all else it takes from .venv, but for the editable install.
@@ -19,7 +19,7 @@ SANITIZED_PYTHON = $(SANITIZED_DEFINES) PYTHONSAFEPATH=1 UBSAN_OPTIONS=print_sta
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	$(SANITIZED)/bin/python
 
-.PHONY: study test sanitize sanitize-quick lint check-cuda format bench bench-quick clean install
+.PHONY: study test sanitize sanitize-quick lint check-cuda format bench bench-quick gpu-check clean install
 
 study: $(STAMP)
 	$(BIN)/lmc-fast study width --preset quick --out $(OUT)/width-quick
@@ -57,6 +57,10 @@ bench: $(STAMP) $(BENCH_STAMP)
 
 bench-quick: $(STAMP) $(BENCH_STAMP)
 	$(BIN)/python -m bench --quick
+
+# Builds for the GPU at hand, tests, sanitizes and times on it, with $(PYTHON)'s own packages and no network.
+gpu-check:
+	$(PYTHON) tools/gpu_check.py $(GPU_CHECK)
 
 install: $(STAMP)
 
