@@ -472,9 +472,15 @@ def measure(case: Case, rounds: int, ceilings: dict[str, float], device: Device)
     for baseline, ours, wanted in case.size.targets:
         found = [name for name in median if name.startswith(baseline)]
         if found and ours in median:
-            reached = median[found[0]] / median[ours]
+            theirs, least = (next(iter(errors[who].values())) for who in (found[0], ours))
             row["targets"].append(
-                {"baseline": found[0], "ours": ours, "wanted": wanted, "reached": reached}
+                {
+                    "baseline": found[0],
+                    "ours": ours,
+                    "wanted": wanted,
+                    "reached": median[found[0]] / median[ours],
+                    "error_ratio": theirs / max(least, 1e-300),
+                }
             )
     return row
 
@@ -549,6 +555,7 @@ def target_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"{row['op']} {row['size']}: {target['baseline']} / {target['ours']} = "
         f"{_ratio(target['reached'])}, target {target['wanted']:g}: "
         + ("reached" if target["reached"] >= target["wanted"] else "NOT REACHED")
+        + f"; its error is {_ratio(target['error_ratio'])} times ours"
         for row in rows
         for target in row["targets"]
     ]

@@ -95,11 +95,16 @@ def test_loops_over_few_alphas_are_scaled_and_targets_found() -> None:
     products = "two products, TF32 off (26 alphas, scaled to 51)"
     assert row["ratio"][loop] == pytest.approx(51 / 6)
     assert row["ratio"][products] == pytest.approx(51 / 26)
-    assert row["targets"] == [
-        {"baseline": loop, "ours": "lmc_fast", "wanted": 2, "reached": pytest.approx(8.5)}
-    ]
+    (target,) = row["targets"]
+    assert (target["baseline"], target["ours"], target["wanted"]) == (loop, "lmc_fast", 2)
+    assert target["reached"] == pytest.approx(8.5)
+    assert (
+        target["error_ratio"] == row["errors"][loop]["losses"] / row["errors"]["lmc_fast"]["losses"]
+    )
+    target["error_ratio"] = 3
     (line,) = cuda.target_lines([row])
-    assert line.endswith(f"{loop} / lmc_fast = 8.50, target 2: reached")
+    wanted = f"{loop} / lmc_fast = 8.50, target 2: reached; its error is 3.00 times ours"
+    assert line.endswith(wanted)
 
 
 @pytest.mark.parametrize("wrong", ["nan", "gradient"])
@@ -225,8 +230,12 @@ def test_an_unsupported_device_is_no_failure_of_the_kernels() -> None:
     )
 
 
-def test_limits_fit_into_nine_minutes() -> None:
+def test_limits_fit_into_nine_minutes_and_time_left_over_is_shared() -> None:
     assert sum(step.limit for step in gpu_check.steps(None, False)) < 9 * 60
+    rest = [step("", skipped=reason) for reason in ("", "why", "")]
+    assert gpu_check.allowance(rest, 60.0) == 30.0
+    assert gpu_check.allowance(rest[1:], 60.0) == 0.0
+    assert gpu_check.allowance(rest[2:], 60.0) == 60.0
 
 
 def test_steps_see_the_build_and_never_the_source_tree(

@@ -135,27 +135,31 @@ def steps(figures: Path | None, quick: bool) -> list[Step]:
     times += ["--quick"] if quick else []
     times += ["--out", str(figures)] if figures else []
     found = [
-        Step("build", install_command(), 170),
+        Step("build", install_command(), 150),
         Step("import", [python(), "-c", IMPORTED], 20),
-        Step("GPU tests", pytest(gpu_tests), 80, no_pytest, wanted=" passed"),
-        Step(
-            "CPU tests",
-            pytest("-m", "sanitize_quick and not gpu", *parallel, str(tests)),
-            40,
-            no_pytest,
-            wanted=" passed",
-        ),
+        Step("GPU tests", pytest(gpu_tests), 70, no_pytest, wanted=" passed"),
+        Step("bench", times, 100),
     ]
-    for tool in ("memcheck", "racecheck", "initcheck"):
-        # torch's calls that fail as it looks around are no errors of ours.
+    # -x: what follows an error of the device fails as well.
+    selected = ["-x", "-m", "gpu and sanitize_quick", gpu_tests]
+    for tool, limit in (("memcheck", 60), ("racecheck", 50), ("initcheck", 40)):
         options = ["--tool", tool, "--error-exitcode", str(SANITIZER_ERRORS)]
-        if tool == "memcheck":
+        if tool == "memcheck":  # torch's calls that fail as it looks around are no errors of ours
             options += ["--report-api-errors", "no"]
-        # -x: what follows an error of the device fails as well.
-        selected = ["-x", "-m", "gpu and sanitize_quick", gpu_tests]
         command = pytest(*selected, prefix=[sanitizer or "", *options])
-        found.append(Step(tool, command, 35, no_sanitizer, wanted=" passed"))
-    return [*found, Step("bench", times, 120)]
+        found.append(Step(tool, command, limit, no_sanitizer, wanted=" passed"))
+    native = pytest("-m", "sanitize_quick and not gpu", *parallel, str(tests))
+    return [*found, Step("CPU tests", native, 40, no_pytest, wanted=" passed")]
+
+
+def allowance(rest: Sequence[Step], seconds: float) -> float:
+    """Seconds for the first of the steps: the time left, divided by their limits' proportions.
+
+    So each gets its limit or more while those before it kept theirs.
+    """
+    if rest[0].skipped:
+        return 0.0
+    return max(1.0, seconds) * rest[0].limit / sum(step.limit for step in rest if not step.skipped)
 
 
 def run(step: Step, limit: float, variables: dict[str, str], log: Path) -> Outcome:
@@ -255,10 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_environment()
     outcomes = []
     for k, step in enumerate(chosen):
-        # What earlier steps left of their time goes to the later ones.
-        later = sum(s.limit for s in chosen[k + 1 :] if not s.skipped)
-        limit = max(step.limit, deadline - time.monotonic() - later)
-        limit = min(limit, max(1.0, deadline - time.monotonic()))
+        limit = allowance(chosen[k:], deadline - time.monotonic())
         print(f"== {step.name} (at most {limit:.0f} s)", flush=True)
         log = logs / f"{step.name.replace(' ', '-')}.log"
         log.unlink(missing_ok=True)
