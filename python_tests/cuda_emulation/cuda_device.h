@@ -118,8 +118,8 @@ inline void* stack_of(ptrdiff_t thread) {  // kept from block to block
   return static_cast<char*>(stacks) + static_cast<size_t>(thread) * kStackBytes;
 }
 
-// Runs those lanes of a warp that can run, each up to its next barrier or warp instruction; false if
-// there are none.
+// Runs those lanes of a warp that can run, each up to its next barrier or warp instruction; false
+// if there are none.
 inline bool run_warp(Block& here, size_t warp, std::mt19937& random, size_t& done) {
   const size_t first = warp * 32, last = std::min(first + 32, here.fibers.size());
   size_t lanes[32];

@@ -379,6 +379,14 @@ def test_bits_do_not_depend_on_the_order_of_threads(
 
 
 @pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("order", ORDERS)
+def test_without_inputs_only_the_biases_count(settings: Settings, order: int) -> None:
+    # No step of a product, and so no barrier of its own.
+    ordered = Settings(settings.terms, order, settings.tensor_cores)
+    check(arguments_of(100, 140, 0, 2), ordered)
+
+
+@pytest.mark.parametrize("settings", [TENSOR, SIMT])
 @pytest.mark.parametrize("c", [1, 3])
 def test_a_network_gives_the_same_bits_alone_and_in_an_ensemble(settings: Settings, c: int) -> None:
     arguments = arguments_of(40, 70, 11, c, S=3, x_shared=False)
