@@ -148,7 +148,9 @@ def steps(figures: Path | None, quick: bool) -> list[Step]:
             options += ["--report-api-errors", "no"]
         command = pytest(*selected, prefix=[sanitizer or "", *options])
         found.append(Step(tool, command, limit, no_sanitizer, wanted=" passed"))
-    native = pytest("-m", "sanitize_quick and not gpu", *parallel, str(tests))
+    # test_cpu_targets.py runs all the others again.
+    some = ["-m", "sanitize_quick and not gpu", "--ignore", str(tests / "test_cpu_targets.py")]
+    native = pytest(*some, *parallel, str(tests))
     return [*found, Step("CPU tests", native, 40, no_pytest, wanted=" passed")]
 
 
