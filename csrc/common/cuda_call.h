@@ -45,6 +45,8 @@ class CudaCall {
     if (workspace.is_none()) return bytes;
     TensorView view(workspace, "workspace");
     call_.workspace = view.output<int64_t>({(bytes + 7) / 8}, device_);
+    if (reinterpret_cast<uintptr_t>(call_.workspace) % 256 != 0)
+      view.fail("must begin at a multiple of 256 bytes, as what the device's allocator gives does");
     attempt(function, arguments);
     return bytes;
   }

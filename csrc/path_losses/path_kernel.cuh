@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The losses of one block of samples along the segments of P pairs; path_losses.h has the formulas.
 //
-// Block (x, y) owns the samples x of the tile's height for pair y, and walks all neurons, 128 at a
-// time: both products z_a and z_b into registers; their sums over neurons for f(0), f(1) and F_c,
-// added up exactly as two_layer_relu does; then the crossings. For these z_a and z_b go through
-// shared memory, 64 neurons at a time, so that a warp can take one sample: each lane looks at one
-// neuron and finds its bin. Lanes that hit the same bin add to it in turn, in the order of the
-// lanes: no atomics, the same bits in every run. Warp w owns the samples w h ... w h + h - 1 of the
-// block's 8 h, and nobody else touches their bins.
+// Block (x, y) owns block first_block + x of the samples, of the tile's height, for pair y, and
+// walks all neurons, 128 at a time: both products z_a and z_b into registers; their sums over
+// neurons for f(0), f(1) and F_c, added up exactly as two_layer_relu does; then the crossings. For
+// these z_a and z_b go through shared memory, 64 neurons at a time, so that a warp can take one
+// sample: each lane looks at one neuron and finds its bin. Lanes that hit the same bin add to it in
+// turn, in the order of the lanes: no atomics, the same bits in every run. Warp w owns the samples
+// w h ... w h + h - 1 of the block's 8 h, and nobody else touches their bins.
 //
 // After the last neuron: sums along the bins (a thread owns a sample and coefficient), losses (a
 // thread owns a sample and alpha), and their sums over the samples in order (a thread owns an
@@ -26,6 +26,7 @@ inline constexpr int kWarps = kThreads / 32;
 template <class Element, class T>
 struct PathKernel {
   int64_t n, m, d, c, A;
+  int64_t blocks, first_block;   // of samples: in all, and the first of this launch
   const Element *x, *w_a, *w_b;  // (n, d), (P, m, d), or in terms
   int64_t w_pair, x_term, w_term;
   const T *b1_a, *b1_b, *w2_a, *w2_b, *b2_a, *b2_b;
@@ -97,7 +98,8 @@ class PathBlock {
         scratch_(shared + Shared::kScratch),
         scan_(reinterpret_cast<T*>(shared + Shared::kScan)),
         pair_(blockIdx.y),
-        first_row_(static_cast<int64_t>(blockIdx.x) * kHeight),
+        sample_block_(p.first_block + blockIdx.x),
+        first_row_(sample_block_ * kHeight),
         width_(coefficients(p.c, p.count_active)) {
     const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
     const int64_t row_size = (p.A + 1) * width_;
@@ -160,7 +162,7 @@ class PathBlock {
         loss += bin(row, k)[0];
         correct += bin(row, k)[1];
       }
-      const int64_t at = (pair_ * static_cast<int64_t>(gridDim.x) + blockIdx.x) * p_.A + k;
+      const int64_t at = (pair_ * p_.blocks + sample_block_) * p_.A + k;
       p_.losses[at] = loss;
       if (p_.correct) p_.correct[at] = correct;
     }
@@ -322,7 +324,7 @@ class PathBlock {
   const P& p_;
   Scratch<Tile> scratch_;
   T* scan_;
-  int64_t pair_, first_row_, width_, row_size_;
+  int64_t pair_, sample_block_, first_row_, width_, row_size_;
   double *bins_, *sums_;
 };
 
@@ -335,7 +337,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   Tile tile(shared, p.d, p.x_term, p.w_term);
   PathBlock<Tile> block(p, shared);
   const int64_t pair = blockIdx.y;
-  const int first_row = static_cast<int>(blockIdx.x) * Tile::kTileRows;
+  const int first_row = static_cast<int>(p.first_block + blockIdx.x) * Tile::kTileRows;
   const int n = static_cast<int>(p.n), m = static_cast<int>(p.m);
   const int tiles = static_cast<int>(blocks_of(m, kTileColumns));
   const int steps = tile.steps();

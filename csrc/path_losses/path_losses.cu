@@ -11,15 +11,21 @@ namespace {
 
 using cuda::Call;
 
-// The memory of a group of pairs, for samples in blocks of `height`.
+// The memory of a pair, for samples in blocks of `height`. Where the bins lie in the workspace, as
+// many blocks are launched together as fit into the memory of a group.
 struct PathMemory {
-  int64_t blocks, sums, bins, losses;  // per pair, in doubles
+  int64_t blocks, together, sums, bins, losses;  // the last three in doubles
   PathMemory(int64_t n, int64_t c, int64_t A, int64_t width, int64_t height, bool bins_outside,
              bool labels)
-      : blocks(blocks_of(n, height)),
-        sums(blocks * 5 * c * height),
-        bins(bins_outside ? blocks * height * (A + 1) * width : 0),
-        losses(blocks * A * (labels ? 2 : 1)) {}
+      : blocks(blocks_of(n, height)) {
+    const int64_t block_sums = 5 * c * height;
+    const int64_t block_bins = bins_outside ? height * (A + 1) * width : 0;
+    const int64_t fit = cuda::kGroupBytes / (8 * (block_sums + block_bins));
+    together = blocks < fit ? blocks : fit < 1 ? 1 : fit;
+    sums = together * block_sums;
+    bins = together * block_bins;
+    losses = blocks * A * (labels ? 2 : 1);
+  }
   int64_t doubles() const { return sums + bins + losses; }
 };
 
@@ -54,6 +60,7 @@ class PathJob {
     PathKernel<Element, T> k{};
     k.n = p_.n, k.m = p_.m, k.d = p_.d, k.c = p_.c, k.A = p_.A;
     k.y = p_.y, k.labels = p_.labels, k.alphas = p_.alphas;
+    k.blocks = memory_.blocks;
     k.tiles_per_part = blocks_of(blocks_of(p_.m, kTileColumns), parts_of_columns(p_.n, p_.m));
     k.sums = sums;
     k.bins = inside_ ? nullptr : bins;
@@ -85,10 +92,14 @@ class PathJob {
       k.b2_a = from(p_.a.b2, p_.c), k.b2_b = from(p_.b.b2, p_.c);
       k.losses = losses;
       k.correct = p_.labels ? losses + pairs * memory_.blocks * p_.A : nullptr;
-      const dim3 grid(static_cast<unsigned>(memory_.blocks), static_cast<unsigned>(pairs));
       const int64_t bytes = PathShared<Tile>::bytes(inside_ ? (p_.A + 1) * width_ : 0);
-      LMC_CUDA_TRY(
-          launch(&path_kernel<Tile>, grid, kThreads, static_cast<size_t>(bytes), call.stream, k));
+      for (k.first_block = 0; k.first_block < memory_.blocks; k.first_block += memory_.together) {
+        const int64_t left = memory_.blocks - k.first_block;
+        const dim3 grid(static_cast<unsigned>(left < memory_.together ? left : memory_.together),
+                        static_cast<unsigned>(pairs));
+        LMC_CUDA_TRY(
+            launch(&path_kernel<Tile>, grid, kThreads, static_cast<size_t>(bytes), call.stream, k));
+      }
       const MeanLosses mean{pairs,
                             memory_.blocks,
                             p_.A,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the ops share on CUDA tensors: precision, the caller's stream, workspaces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -28,6 +29,17 @@ def compiled(op: str) -> bool:
     return f"{op}.float32" in _native.cuda_kernels()
 
 
+@contextmanager
+def memory_explained(op: str) -> Iterator[None]:
+    """Let an allocation inside that fails say how the op needs less memory."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise torch.cuda.OutOfMemoryError(
+            f"{op}: {error} Pass fewer samples or fewer networks in one call, or free other tensors"
+        ) from error
+
+
 def run(
     op: str, function: Callable[..., int], arrays: tuple[Tensor | None, ...], terms: int
 ) -> None:
@@ -35,11 +47,6 @@ def run(
 
     torch's allocator gives their workspace. It stays theirs when this returns, because the memory
     is used again only by what comes later on the same stream.
-
-    Raises
-    ------
-    torch.cuda.OutOfMemoryError
-        Saying how much memory was asked for and how to need less.
     """
     first = arrays[0]
     assert first is not None
@@ -49,21 +56,23 @@ def run(
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream(device).cuda_stream
         size = function(*dense, None, used_terms, stream)
-        try:
-            workspace = torch.empty((size + 7) // 8, dtype=torch.int64, device=device)
-        except torch.cuda.OutOfMemoryError as error:
-            raise torch.cuda.OutOfMemoryError(
-                f"{op} needs a workspace of {size / 2**20:.0f} MiB on {device}, which is not "
-                "free. Pass fewer samples or fewer networks in one call, or free other tensors"
-            ) from error
+        workspace = torch.empty((size + 7) // 8, dtype=torch.int64, device=device)
         function(*dense, workspace, used_terms, stream)
+
+
+_captured: list[Tensor] = []  # what graphs point to, as long as the process lives
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
     """A short CPU tensor on a device, kept there for later calls (and for graph capture)."""
     if values.device == device:
         return values
-    return _copy(tuple(values.tolist()), device)
+    copy = _copy(tuple(values.tolist()), device)
+    if torch.cuda.is_current_stream_capturing():
+        _captured.append(copy)
+    else:
+        copy.record_stream(torch.cuda.current_stream(device))
+    return copy
 
 
 @lru_cache(maxsize=64)

@@ -141,15 +141,11 @@ def _cpu(*arguments: Any) -> tuple[Tensor, Tensor | None]:
 def _cuda_kernels(*arguments: Any) -> tuple[Tensor, Tensor | None]:
     if not _cuda.compiled("path_losses"):
         return _reference(*arguments)
-    losses, accuracies = _fake(*arguments)
-    *arrays, alphas = arguments[:11]
-    points = _cuda.on_device(alphas, losses.device)
-    _cuda.run(
-        "path_losses",
-        _native.path_losses_cuda,
-        (*arrays, points, losses, accuracies),
-        *(arguments[12:] or [3]),
-    )
+    with _cuda.memory_explained("path_losses"):
+        losses, accuracies = _fake(*arguments)
+        *arrays, alphas = arguments[:11]
+        given = (*arrays, _cuda.on_device(alphas, losses.device), losses, accuracies)
+        _cuda.run("path_losses", _native.path_losses_cuda, given, *(arguments[12:] or [3]))
     return losses, accuracies
 
 
@@ -184,8 +180,9 @@ def _backward_kernel(dlosses: Tensor, *arguments: Any) -> list[Tensor]:
     gradients = [torch.zeros_like(t) for t in _backward_fake(dlosses, *arguments)]
     in_network = [wanted[part] or wanted[part + 4] for part in range(4)]
     places = [(part, end) for part in range(4) for end in (0, 1) if wanted[part + 4 * end]]
+    counts = dlosses.any(0).tolist()  # of every alpha at once: it waits for the device
     for k, alpha in enumerate(alphas.tolist()):
-        if not bool(dlosses[:, k].any()):
+        if not counts[k]:
             continue
         point = a.at(b, alpha)
         outputs, signs = NETWORK(x, *point, True, *terms)

@@ -61,11 +61,13 @@ def two_layer_relu(
     On a GPU a float32 is split into three bfloat16 terms, which hold it exactly; of the nine
     products of two such numbers the six largest are summed by the tensor cores, and their sums over
     16 elements are added in float32. ``"tf32"`` takes two terms and three products, ``"bf16"`` one.
-    A left operand of sign bits is exact in one term. Infinite inputs give NaN there. On devices
-    without kernels of ours the plain torch reference runs, with one warning.
+    A left operand of sign bits is exact in one term. Infinite inputs give NaN there, and infinite
+    or NaN terms of inactive neurons give NaN in gradients, as in torch. On devices without kernels
+    of ours the plain torch reference runs, with one warning.
 
-    NaN and infinity propagate to the outputs as in torch; a gradient is that of the active neurons
-    alone, where torch multiplies the others' values by zero (and gives NaN for infinite ones).
+    On the CPU NaN and infinity propagate to the outputs as in torch; a gradient is that of the
+    active neurons alone, where torch multiplies the others' values by zero (and gives NaN for
+    infinite ones).
     The gradient of w2 for c = 1 is computed from that of w1 and b1, without the activations: where
     x is far from centred and the products cancel in z, its float32 error is that of the terms
     w1[j, k] x[i, k], which may be larger than the rounding of z.
@@ -243,9 +245,10 @@ def _forward_cuda(
 ) -> tuple[Tensor, Tensor | None]:
     if not _cuda.compiled("two_layer_relu.forward"):
         return _forward_reference(x, w1, b1, w2, b2, keep_signs)
-    f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
-    arrays = (x, w1, b1, w2, b2, f, signs)
-    _cuda.run("two_layer_relu", _native.two_layer_relu_forward_cuda, arrays, terms)
+    with _cuda.memory_explained("two_layer_relu"):
+        f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
+        arrays = (x, w1, b1, w2, b2, f, signs)
+        _cuda.run("two_layer_relu", _native.two_layer_relu_forward_cuda, arrays, terms)
     return f, signs
 
 
@@ -262,14 +265,13 @@ def _backward_cuda(
 ) -> tuple[Tensor | None, ...]:
     if not _cuda.compiled("two_layer_relu.backward"):
         return _backward_reference(df, x, w1, b1, w2, signs, wanted)
-    gradients = _backward_fake(df, x, w1, b1, w2, signs, wanted)
-    arrays = (df, x, w1, b1, w2, signs, *gradients)
-    _cuda.run(
-        "the backward pass of two_layer_relu",
-        _native.two_layer_relu_backward_cuda,
-        arrays,
-        terms,
-    )
+    op = "the backward pass of two_layer_relu"
+    with _cuda.memory_explained(op):
+        gradients = _backward_fake(df, x, w1, b1, w2, signs, wanted)
+        arrays = (df, x, w1, b1, w2, signs, *gradients)
+        _cuda.run(op, _native.two_layer_relu_backward_cuda, arrays, terms)
+    if w1.ndim == 3 and not len(w1) and gradients[0] is not None:
+        gradients[0].zero_()  # of a shared x: the sum over no networks
     return gradients
 
 
