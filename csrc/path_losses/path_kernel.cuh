@@ -22,11 +22,12 @@ using namespace cuda;
 
 inline constexpr int kScanColumns = 64;
 inline constexpr int kWarps = kThreads / 32;
+inline constexpr int kUnit = 16;  // samples whose losses make one sum, whatever the tile's height
 
 template <class Element, class T>
 struct PathKernel {
   int64_t n, m, d, c, A;
-  int64_t blocks, first_block;   // of samples: in all, and the first of this launch
+  int64_t units, first_block;    // of samples: sums in all, and the first block of this launch
   const Element *x, *w_a, *w_b;  // (n, d), (P, m, d), or in terms
   int64_t w_pair, x_term, w_term;
   const T *b1_a, *b1_b, *w2_a, *w2_b, *b2_a, *b2_b;
@@ -36,7 +37,7 @@ struct PathKernel {
   int64_t tiles_per_part;    // of two_layer_relu's sum over neurons
   double* sums;              // (blocks, 5, c, height): f(0), f(1), F_c, and parts of the first two
   double* bins;              // (blocks, height, A + 1, coefficients); null: in shared memory
-  double *losses, *correct;  // (P, blocks of samples, A); correct null for squares
+  double *losses, *correct;  // (P, units, A); correct null for squares
   bool count_active;         // classes tie where no neuron is active: count how many are
 };
 
@@ -98,8 +99,7 @@ class PathBlock {
         scratch_(shared + Shared::kScratch),
         scan_(reinterpret_cast<T*>(shared + Shared::kScan)),
         pair_(blockIdx.y),
-        sample_block_(p.first_block + blockIdx.x),
-        first_row_(sample_block_ * kHeight),
+        first_row_((p.first_block + blockIdx.x) * kHeight),
         width_(coefficients(p.c, p.count_active)) {
     const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
     const int64_t row_size = (p.A + 1) * width_;
@@ -156,13 +156,16 @@ class PathBlock {
     __syncthreads();
     evaluate();
     __syncthreads();
-    for (int64_t k = threadIdx.x; k < p_.A; k += kThreads) {
+    for (int64_t e = threadIdx.x; e < p_.A * (kHeight / kUnit); e += kThreads) {
+      const int64_t unit = e / p_.A, k = e % p_.A;
       double loss = 0, correct = 0;
-      for (int row = 0; row < kHeight && first_row_ + row < p_.n; ++row) {
+      for (int64_t row = unit * kUnit; row < (unit + 1) * kUnit && first_row_ + row < p_.n; ++row) {
         loss += bin(row, k)[0];
         correct += bin(row, k)[1];
       }
-      const int64_t at = (pair_ * p_.blocks + sample_block_) * p_.A + k;
+      const int64_t place = first_row_ / kUnit + unit;
+      if (place >= p_.units) break;
+      const int64_t at = (pair_ * p_.units + place) * p_.A + k;
       p_.losses[at] = loss;
       if (p_.correct) p_.correct[at] = correct;
     }
@@ -324,7 +327,7 @@ class PathBlock {
   const P& p_;
   Scratch<Tile> scratch_;
   T* scan_;
-  int64_t pair_, sample_block_, first_row_, width_, row_size_;
+  int64_t pair_, first_row_, width_, row_size_;
   double *bins_, *sums_;
 };
 
@@ -372,10 +375,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   block.finish();
 }
 
-// The mean over samples: the blocks' sums, in order. A thread owns an alpha of a pair.
+// The mean over samples: the units' sums, in order. A thread owns an alpha of a pair.
 struct MeanLosses {
-  int64_t P, blocks, A, n;
-  const double *sums, *correct;  // (P, blocks, A); correct may be null
+  int64_t P, units, A, n;
+  const double *sums, *correct;  // (P, units, A); correct may be null
   double *losses, *accuracies;   // (P, A)
 };
 
@@ -385,8 +388,8 @@ __global__ void __launch_bounds__(kThreads) mean_losses_kernel(MeanLosses p) {
   if (e >= p.P * p.A) return;
   const int64_t pair = e / p.A, k = e % p.A;
   double loss = 0, correct = 0;
-  for (int64_t block = 0; block < p.blocks; ++block) {
-    const int64_t at = (pair * p.blocks + block) * p.A + k;
+  for (int64_t unit = 0; unit < p.units; ++unit) {
+    const int64_t at = (pair * p.units + unit) * p.A + k;
     loss += p.sums[at];
     if (p.correct) correct += p.correct[at];
   }

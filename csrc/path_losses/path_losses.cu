@@ -14,17 +14,17 @@ using cuda::Call;
 // The memory of a pair, for samples in blocks of `height`. Where the bins lie in the workspace, as
 // many blocks are launched together as fit into the memory of a group.
 struct PathMemory {
-  int64_t blocks, together, sums, bins, losses;  // the last three in doubles
+  int64_t blocks, units, together, sums, bins, losses;  // the last three in doubles
   PathMemory(int64_t n, int64_t c, int64_t A, int64_t width, int64_t height, bool bins_outside,
              bool labels)
-      : blocks(blocks_of(n, height)) {
+      : blocks(blocks_of(n, height)), units(blocks_of(n, kUnit)) {
     const int64_t block_sums = 5 * c * height;
     const int64_t block_bins = bins_outside ? height * (A + 1) * width : 0;
     const int64_t fit = cuda::kGroupBytes / (8 * (block_sums + block_bins));
     together = blocks < fit ? blocks : fit < 1 ? 1 : fit;
     sums = together * block_sums;
     bins = together * block_bins;
-    losses = blocks * A * (labels ? 2 : 1);
+    losses = units * A * (labels ? 2 : 1);
   }
   int64_t doubles() const { return sums + bins + losses; }
 };
@@ -60,7 +60,7 @@ class PathJob {
     PathKernel<Element, T> k{};
     k.n = p_.n, k.m = p_.m, k.d = p_.d, k.c = p_.c, k.A = p_.A;
     k.y = p_.y, k.labels = p_.labels, k.alphas = p_.alphas;
-    k.blocks = memory_.blocks;
+    k.units = memory_.units;
     k.tiles_per_part = blocks_of(blocks_of(p_.m, kTileColumns), parts_of_columns(p_.n, p_.m));
     k.sums = sums;
     k.bins = inside_ ? nullptr : bins;
@@ -91,7 +91,7 @@ class PathJob {
       k.w2_a = from(p_.a.w2, p_.c * p_.m), k.w2_b = from(p_.b.w2, p_.c * p_.m);
       k.b2_a = from(p_.a.b2, p_.c), k.b2_b = from(p_.b.b2, p_.c);
       k.losses = losses;
-      k.correct = p_.labels ? losses + pairs * memory_.blocks * p_.A : nullptr;
+      k.correct = p_.labels ? losses + pairs * memory_.units * p_.A : nullptr;
       const int64_t bytes = PathShared<Tile>::bytes(inside_ ? (p_.A + 1) * width_ : 0);
       for (k.first_block = 0; k.first_block < memory_.blocks; k.first_block += memory_.together) {
         const int64_t left = memory_.blocks - k.first_block;
@@ -101,7 +101,7 @@ class PathJob {
             launch(&path_kernel<Tile>, grid, kThreads, static_cast<size_t>(bytes), call.stream, k));
       }
       const MeanLosses mean{pairs,
-                            memory_.blocks,
+                            memory_.units,
                             p_.A,
                             p_.n,
                             k.losses,

@@ -230,8 +230,10 @@ def test_without_cuda_kernels_the_reference_runs_and_one_warning_says_so(
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or not shutil.which(os.environ.get("CXX", "g++")),
-    reason="needs a C++ compiler on Linux",
+    sys.platform != "linux"
+    or not shutil.which(os.environ.get("CXX", "g++"))
+    or "libasan" in os.environ.get("LD_PRELOAD", ""),
+    reason="needs a C++ compiler on Linux, and no AddressSanitizer",
 )
 def test_the_ops_hand_their_arrays_to_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     # The CUDA functions of the ops, with the emulated kernels in place of the GPU's.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Sizes that kernels, their launches and the workspace agree on. They follow from an op's own sizes
-// alone, never from how many networks there are, so that results do not either.
+// alone, never from the device or from how many networks there are, so that results do not either.
 #pragma once
 
 #include <cstdint>
