@@ -2,6 +2,7 @@
 // Host side of two_layer_relu on a GPU: cuts ensembles into groups that fit the workspace, and
 // enqueues the kernels of a group one after the other.
 #include "common/cuda_kernels.h"
+#include "two_layer_relu/finish.cuh"
 #include "two_layer_relu/masked_product.cuh"
 #include "two_layer_relu/relu_sum.cuh"
 #include "two_layer_relu/two_layer_relu_cuda.h"
