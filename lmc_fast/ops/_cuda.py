@@ -40,9 +40,7 @@ def memory_explained(op: str) -> Iterator[None]:
         ) from error
 
 
-def run(
-    op: str, function: Callable[..., int], arrays: tuple[Tensor | None, ...], terms: int
-) -> None:
+def run(function: Callable[..., int], arrays: tuple[Tensor | None, ...], terms: int) -> None:
     """Enqueue an op's kernels on the current stream of the first array's device.
 
     torch's allocator gives their workspace. It stays theirs when this returns, because the memory

@@ -239,7 +239,7 @@ def test_the_ops_hand_their_arrays_to_the_kernels(monkeypatch: pytest.MonkeyPatc
     # The CUDA functions of the ops, with the emulated kernels in place of the GPU's.
     seen = []
 
-    def emulated(op: str, function: object, given: tuple[Tensor | None, ...], terms: int) -> None:
+    def emulated(function: object, given: tuple[Tensor | None, ...], terms: int) -> None:
         seen.append((function, terms))
         run_emulated(function.__name__, [t if t is None else t.contiguous() for t in given], terms)
 
