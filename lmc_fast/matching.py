@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from .host_copies import on_host
 from .losses import check_inputs, check_option
 from .reference.population_loss import kernel_shape
 from .weights import Weights, as_weights, check_no_biases, check_same_architecture
@@ -24,7 +25,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Matching:
-    """P matchings of m neurons.
+    """P matchings of m neurons; its tensors are on the CPU, wherever the networks are.
 
     Attributes
     ----------
@@ -46,10 +47,11 @@ class Matching:
     @property
     def moved(self) -> Tensor:
         """Fraction of neurons that are matched with another index: float64 (P,)."""
-        return (self.perm != torch.arange(self.perm.shape[1])).double().mean(1)
+        in_place = torch.arange(self.perm.shape[1], device=self.perm.device)
+        return (self.perm != in_place).double().mean(1)
 
     def apply(self, b: object) -> Weights:
-        """b with its neurons reordered to stand opposite a's."""
+        """b with its neurons reordered to stand opposite a's; it stays on its device."""
         return as_weights(b, "b").permuted(self.perm)
 
 
@@ -81,7 +83,9 @@ def match(
 
     Notes
     -----
-    A pair is matched alone: the others in the stack do not change its costs.
+    A pair is matched alone: the others in the stack do not change its costs. Networks on a GPU have
+    their costs computed there, and assigned on the CPU: one pair's while the next one's costs are
+    computed.
 
     gap : for w2 = 1, |u_i| + |v_j| - |u_i + v_j|: for rotation-invariant inputs the mean of
         (relu(u.x) + relu(v.x)) / 2 - relu((u + v).x / 2) is proportional to it. It is zero when
@@ -116,14 +120,15 @@ def match(
                 perm[p] = torch.from_numpy(generator.permutation(m))
         costs = torch.full((pairs,), torch.nan, dtype=torch.float64)
     else:
-        matrix = _cost_matrix(a, b, cost, x)
         perm = torch.empty(pairs, m, dtype=torch.int64)
         costs = torch.empty(pairs, dtype=torch.float64)
-        for p in range(pairs):
-            entries = matrix(p).detach().cpu().numpy()
-            rows, columns = linear_sum_assignment(entries)
-            perm[p] = torch.from_numpy(columns)
-            costs[p] = float(entries[rows, columns].sum())
+        with torch.no_grad():
+            matrices = on_host(pairs, _cost_matrix(a, b, cost, x), a.w1.device)
+            for p, matrix in enumerate(matrices):
+                entries = matrix.numpy()
+                rows, columns = linear_sum_assignment(entries)
+                perm[p] = torch.from_numpy(columns)
+                costs[p] = float(entries[rows, columns].sum())
     return Matching(perm, costs, time.perf_counter() - started, cost)
 
 
@@ -137,13 +142,15 @@ def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callabl
     for name, weights in (("a", a), ("b", b)):
         remedy = "The closed form of cost='gap' has none: use 'weights', or 'activations' with x"
         check_no_biases(weights, name, remedy)
-    return lambda p: _gap_cost_of_pair(a, b, p)
+    # Of every pair at once: it waits for the device.
+    ones = ((a.w2 == 1) & (b.w2 == 1)).flatten(1).all(1).tolist()
 
+    def gap_cost_of_pair(p: int) -> Tensor:
+        if ones[p] and a.w2.shape[1] == 1:
+            return gap_cost(a.w1[p], b.w1[p])
+        return deficit_cost(a.w1[p], a.w2[p], b.w1[p], b.w2[p])
 
-def _gap_cost_of_pair(a: Weights, b: Weights, p: int) -> Tensor:
-    if a.w2.shape[1] == 1 and bool((a.w2[p] == 1).all() and (b.w2[p] == 1).all()):
-        return gap_cost(a.w1[p], b.w1[p])
-    return deficit_cost(a.w1[p], a.w2[p], b.w1[p], b.w2[p])
+    return gap_cost_of_pair
 
 
 def gap_cost(u: Tensor, v: Tensor) -> Tensor:
