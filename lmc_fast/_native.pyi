@@ -83,6 +83,18 @@ def population_loss(
     dw2: Any | None,
     threads: int,
 ) -> None: ...
+def population_loss_cuda(
+    w1: Any,
+    w2: Any,
+    v1: Any,
+    v2: Any,
+    loss: Any,
+    dw1: Any | None,
+    dw2: Any | None,
+    workspace: Any | None,
+    scale: float,
+    stream: int,
+) -> int: ...
 def population_path_losses(
     a1: Any,
     a2: Any,
@@ -180,3 +192,45 @@ def train_ensemble_philox(
 ) -> tuple[int, int, int, int]: ...
 def train_ensemble_normals(seed: int, step: int, out: Any) -> None: ...
 def train_ensemble_shuffle(seed: int, epoch: int, out: Any) -> None: ...
+def train_ensemble_cuda(
+    w1: Any,
+    w2: Any,
+    lr: Any,
+    seeds: Any,
+    x: Any | None,
+    y: Any | None,
+    v1: Any | None,
+    v2: Any | None,
+    zero_loss: Any,
+    limits: Any,
+    loss_out: Any,
+    trace: Any,
+    steps_out: Any,
+    status: Any,
+    method: str,
+    loss: str,
+    train_w2: bool,
+    steps: int,
+    batch_size: int,
+    tol: float,
+    record_every: int,
+    input_scale: float,
+    radius: float,
+    until: int,
+    evaluate: bool,
+    round_to_float32: bool,
+    workspace: Any | None,
+    stream: int,
+) -> int: ...
+def train_ensemble_cuda_fits(
+    method: str,
+    is_float64: bool,
+    m: int,
+    d: int,
+    c: int,
+    M: int,
+    n: int,
+    batch_size: int,
+    train_w2: bool,
+) -> bool: ...
+def train_ensemble_normals_cuda(seeds: Any, out: Any, step: int, stream: int) -> None: ...

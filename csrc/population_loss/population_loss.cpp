@@ -3,8 +3,10 @@
 #include "population_loss/population_loss.h"
 
 #include "common/bindings.h"
+#include "common/cuda_call.h"
 #include "common/parallel.h"
 #include "common/tensor_view.h"
+#include "population_loss/population_loss_cuda.h"
 
 namespace lmc::population_loss {
 namespace {
@@ -22,27 +24,59 @@ double multiply_adds(const Sizes& z, int64_t students) {
   return static_cast<double>(students) * z.m * (z.m + z.M) * (2 * z.d + z.c + 40);
 }
 
-void population_loss(py::handle w1_, py::handle w2_, py::handle v1_, py::handle v2_, double scale,
-                     py::handle loss_, py::handle dw1_, py::handle dw2_, int threads) {
-  TensorView w1(w1_, "w1"), w2(w2_, "w2"), v1(v1_, "v1"), v2(v2_, "v2"), loss(loss_, "loss");
+// The arrays of a call, borrowed as long as this lives.
+struct LossArrays {
+  TensorView w1, w2, v1, v2, loss;
+  py::handle dw1, dw2;
   std::vector<TensorView> others;
-  others.reserve(2);
-  Loss p{};
-  p.sizes = read_sizes(w1, w2, v1);
-  const auto [m, M, d, c] = p.sizes;
+
+  LossArrays(py::handle w1_, py::handle w2_, py::handle v1_, py::handle v2_, py::handle loss_,
+             py::handle dw1_, py::handle dw2_)
+      : w1(w1_, "w1"),
+        w2(w2_, "w2"),
+        v1(v1_, "v1"),
+        v2(v2_, "v2"),
+        loss(loss_, "loss"),
+        dw1(dw1_),
+        dw2(dw2_) {
+    others.reserve(2);
+  }
+
+  Loss read(double scale, dlpack::Device device) {
+    Loss p{};
+    p.sizes = read_sizes(w1, w2, v1);
+    const auto [m, M, d, c] = p.sizes;
+    p.S = w1.size(0);
+    p.scale = scale;
+    p.w1 = w1.input<double>({p.S, m, d}, device);
+    p.w2 = w2.input<double>({p.S, c, m}, device);
+    p.v1 = v1.input<double>({M, d}, device);
+    p.v2 = v2.input<double>({c, M}, device);
+    p.loss = loss.output<double>({p.S}, device);
+    p.dw1 = optional_output<double>(dw1, "dw1", {p.S, m, d}, others, device);
+    p.dw2 = optional_output<double>(dw2, "dw2", {p.S, c, m}, others, device);
+    return p;
+  }
+};
+
+void population_loss(py::handle w1, py::handle w2, py::handle v1, py::handle v2, double scale,
+                     py::handle loss, py::handle dw1, py::handle dw2, int threads) {
+  LossArrays arrays(w1, w2, v1, v2, loss, dw1, dw2);
   checked_threads(threads);
-  p.S = w1.size(0);
-  p.scale = scale;
-  p.w1 = w1.input<double>({p.S, m, d});
-  p.w2 = w2.input<double>({p.S, c, m});
-  p.v1 = v1.input<double>({M, d});
-  p.v2 = v2.input<double>({c, M});
-  p.loss = loss.output<double>({p.S});
-  p.dw1 = optional_output<double>(dw1_, "dw1", {p.S, m, d}, others);
-  p.dw2 = optional_output<double>(dw2_, "dw2", {p.S, c, m}, others);
+  const Loss p = arrays.read(scale, kCpu);
   const Kernels& table = LMC_SELECT_TABLE(kernels);
   py::gil_scoped_release release;
   table.loss(p, threads_for(multiply_adds(p.sizes, p.S), threads));
+}
+
+int64_t population_loss_cuda(py::handle w1, py::handle w2, py::handle v1, py::handle v2,
+                             py::handle loss, py::handle dw1, py::handle dw2, py::handle workspace,
+                             double scale, uintptr_t stream) {
+  LossArrays arrays(w1, w2, v1, v2, loss, dw1, dw2);
+  const Sizes z = read_sizes(arrays.w1, arrays.w2, arrays.v1);
+  CudaCall call("population_loss", arrays.w1, {arrays.w1.size(0), z.m, z.M, z.d, z.c}, 0, stream);
+  const Loss p = arrays.read(scale, call.device());
+  return call.run<CudaFunction>("population_loss", p, workspace);
 }
 
 // The arrays of both path functions.
@@ -108,6 +142,9 @@ const Bindings bindings{[](py::module_& m) {
   m.def("population_loss", &population_loss, arg("w1"), arg("w2"), arg("v1"), arg("v2"),
         arg("scale"), arg("loss"), arg("dw1"), arg("dw2"), arg("threads"),
         "Writes the losses, and the gradients that are not None. All arrays are float64.");
+  m.def("population_loss_cuda", &population_loss_cuda, arg("w1"), arg("w2"), arg("v1"), arg("v2"),
+        arg("loss"), arg("dw1"), arg("dw2"), arg("workspace"), arg("scale"), arg("stream"),
+        "The same on a CUDA device; workspace and stream as in two_layer_relu_forward_cuda.");
   m.def("population_path_losses", &path_losses, arg("a1"), arg("a2"), arg("b1"), arg("b2"),
         arg("v1"), arg("v2"), arg("alphas"), arg("scale"), arg("losses"), arg("threads"),
         "Writes the losses (P, A). All arrays are float64.");

@@ -26,7 +26,12 @@ def terms_of(precision: str) -> int:
 
 def compiled(op: str) -> bool:
     """Whether this build has CUDA kernels for the op."""
-    return f"{op}.float32" in _native.cuda_kernels()
+    return any(name.startswith(f"{op}.") for name in _native.cuda_kernels())
+
+
+def used(terms: int) -> int:
+    """Terms that the kernels are asked for: none without tensor cores."""
+    return terms if TENSOR_CORES else 0
 
 
 @contextmanager
@@ -40,22 +45,22 @@ def memory_explained(op: str) -> Iterator[None]:
         ) from error
 
 
-def run(function: Callable[..., int], arrays: tuple[Tensor | None, ...], terms: int) -> None:
+def run(function: Callable[..., int], arrays: tuple[Tensor | None, ...], *options: object) -> None:
     """Enqueue an op's kernels on the current stream of the first array's device.
 
-    torch's allocator gives their workspace. It stays theirs when this returns, because the memory
-    is used again only by what comes later on the same stream.
+    The function takes the arrays, the workspace, the options and the stream. torch's allocator gives
+    the workspace. It stays theirs when this returns, because the memory is used again only by what
+    comes later on the same stream.
     """
     first = arrays[0]
     assert first is not None
     device = first.device
     dense = tuple(None if t is None else t.contiguous() for t in arrays)
-    used_terms = terms if TENSOR_CORES else 0
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream(device).cuda_stream
-        size = function(*dense, None, used_terms, stream)
+        size = function(*dense, None, *options, stream)
         workspace = torch.empty((size + 7) // 8, dtype=torch.int64, device=device)
-        function(*dense, workspace, used_terms, stream)
+        function(*dense, workspace, *options, stream)
 
 
 _captured: list[Tensor] = []  # what graphs point to, as long as the process lives

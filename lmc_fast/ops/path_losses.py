@@ -145,7 +145,7 @@ def _cuda_kernels(*arguments: Any) -> tuple[Tensor, Tensor | None]:
         losses, accuracies = _fake(*arguments)
         *arrays, alphas = arguments[:11]
         given = (*arrays, _cuda.on_device(alphas, losses.device), losses, accuracies)
-        _cuda.run(_native.path_losses_cuda, given, *(arguments[12:] or [3]))
+        _cuda.run(_native.path_losses_cuda, given, _cuda.used(*(arguments[12:] or [3])))
     return losses, accuracies
 
 

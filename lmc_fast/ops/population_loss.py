@@ -9,6 +9,7 @@ from torch import Tensor
 from .. import _native
 from ..reference import population_loss as reference
 from ..weights import Teacher, as_teacher, as_weights
+from . import _cuda
 from ._library import Op, warn_reference_once
 
 
@@ -59,7 +60,8 @@ def population_loss(
     parallel and antiparallel neurons lose no digits. A neuron of zeros contributes zero, and its
     gradient is zero.
 
-    On devices other than the CPU the plain torch reference runs, with one warning.
+    On a GPU our kernels run where the build has them, in float64 too. On other devices the plain
+    torch reference runs, with one warning.
 
     References
     ----------
@@ -107,6 +109,19 @@ def _forward_cpu(
     u, a, v, b = (t.double() for t in (w1, w2, v1, v2))
     _native.population_loss(u, a, v, b, scale, loss, dw1, dw2, torch.get_num_threads())
     return loss, dw1, dw2
+
+
+@OP.kernel("CUDA")
+def _forward_cuda(
+    w1: Tensor, w2: Tensor, v1: Tensor, v2: Tensor, scale: float, wanted: list[bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    if not _cuda.compiled("population_loss"):
+        return _forward_reference(w1, w2, v1, v2, scale, wanted)
+    with _cuda.memory_explained("population_loss"):
+        results = _forward_fake(w1, w2, v1, v2, scale, wanted)
+        given = tuple(t.double() for t in (w1, w2, v1, v2))
+        _cuda.run(_native.population_loss_cuda, (*given, *results), scale)
+    return results
 
 
 @OP.kernel("CompositeExplicitAutograd")

@@ -18,6 +18,8 @@ from ..weights import (
     check_no_biases,
     check_same_architecture,
 )
+from . import _cuda
+from . import population_loss as one
 from ._library import Op, warn_reference_once
 
 
@@ -125,6 +127,85 @@ def _backward_cpu(
         g, a1, a2, b1, b2, v1, v2, alphas, scale, da1, da2, db1, db2, torch.get_num_threads()
     )
     return tuple(gradient.to(dtype) for gradient in (da1, da2, db1, db2))
+
+
+@OP.kernel("CUDA")
+def _forward_cuda(
+    a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
+    scale: float,
+) -> Tensor:  # fmt: skip
+    arguments = (a1, a2, b1, b2, v1, v2, alphas, scale)
+    if not _cuda.compiled("population_loss"):
+        return _forward_reference(*arguments)
+    with _cuda.memory_explained("population_path_losses"):
+        return _losses_by_points(*arguments)
+
+
+@BACKWARD_OP.kernel("CUDA")
+def _backward_cuda(
+    dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
+    alphas: Tensor, scale: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    arguments = (dlosses, a1, a2, b1, b2, v1, v2, alphas, scale)
+    if not _cuda.compiled("population_loss"):
+        return _backward_reference(*arguments)
+    with _cuda.memory_explained("population_path_losses"):
+        return _gradients_by_points(*arguments)
+
+
+# Memory of the networks that are evaluated together; results do not depend on it.
+_BYTES = 2**28
+
+
+def _losses_by_points(
+    a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor, alphas: Tensor,
+    scale: float,
+) -> Tensor:  # fmt: skip
+    """Losses (P, A) of all points as if they were networks of their own."""
+    losses = _forward_fake(a1, a2, b1, b2, v1, v2, alphas, scale)
+    points = losses.view(-1)
+    together = _together(a1, a2)
+    at = alphas.to(a1.device, torch.float64)
+    for first in range(0, len(points), together):
+        index = torch.arange(first, min(first + together, len(points)), device=a1.device)
+        pair, alpha = index // len(at), at[index % len(at)]
+        w1, w2 = (_between(s[pair], e[pair], alpha) for s, e in ((a1, b1), (a2, b2)))
+        points[first : first + together] = one.OP(w1, w2, v1, v2, scale, [False, False])[0]
+    return losses
+
+
+def _gradients_by_points(
+    dlosses: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor, v1: Tensor, v2: Tensor,
+    alphas: Tensor, scale: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Gradients to both ends, summed in the order of alphas."""
+    ends = ((a1, b1), (a2, b2))
+    sums = [[w.new_zeros(w.shape, dtype=torch.float64) for w in pair] for pair in ends]
+    together = _together(a1, a2)
+    for first in range(0, len(a1), together):
+        part = slice(first, first + together)
+        for i, alpha in enumerate(alphas.tolist()):
+            at = torch.full((len(a1[part]),), alpha, dtype=torch.float64, device=a1.device)
+            w1, w2 = (_between(start[part], end[part], at) for start, end in ends)
+            _, *found = one.OP(w1, w2, v1, v2, scale, [True, True])
+            for (to_start, to_end), gradient in zip(sums, found, strict=True):
+                weighted = gradient * dlosses[part, i, None, None]
+                to_start[part] += (1 - alpha) * weighted
+                to_end[part] += alpha * weighted
+    (da1, db1), (da2, db2) = sums
+    return tuple(gradient.to(a1.dtype) for gradient in (da1, da2, db1, db2))
+
+
+def _together(w1: Tensor, w2: Tensor) -> int:
+    per_network = 8 * (w1[0].numel() + w2[0].numel()) if len(w1) else 1
+    return max(1, _BYTES // (6 * max(1, per_network)))
+
+
+def _between(start: Tensor, end: Tensor, alpha: Tensor) -> Tensor:
+    """Networks of float64 at ``alpha`` (Q,), exact at both ends and constant where they agree."""
+    start, end, alpha = start.double(), end.double(), alpha[:, None, None]
+    step = end - start
+    return torch.where(alpha < 0.5, start + alpha * step, end - (1 - alpha) * step)
 
 
 @OP.kernel("CompositeExplicitAutograd")

@@ -248,7 +248,7 @@ def _forward_cuda(
     with _cuda.memory_explained("two_layer_relu"):
         f, signs = _forward_fake(x, w1, b1, w2, b2, keep_signs)
         arrays = (x, w1, b1, w2, b2, f, signs)
-        _cuda.run(_native.two_layer_relu_forward_cuda, arrays, terms)
+        _cuda.run(_native.two_layer_relu_forward_cuda, arrays, _cuda.used(terms))
     return f, signs
 
 
@@ -268,7 +268,7 @@ def _backward_cuda(
     with _cuda.memory_explained("the backward pass of two_layer_relu"):
         gradients = _backward_fake(df, x, w1, b1, w2, signs, wanted)
         arrays = (df, x, w1, b1, w2, signs, *gradients)
-        _cuda.run(_native.two_layer_relu_backward_cuda, arrays, terms)
+        _cuda.run(_native.two_layer_relu_backward_cuda, arrays, _cuda.used(terms))
     if w1.ndim == 3 and not len(w1) and gradients[0] is not None:
         gradients[0].zero_()  # of a shared x: the sum over no networks
     return gradients

@@ -68,7 +68,12 @@ def library() -> ctypes.CDLL:
             )
             target.with_suffix(".part").rename(target)
     loaded = ctypes.CDLL(str(target))
-    for name in ("emulated_forward", "emulated_backward", "emulated_path_losses"):
+    for name in (
+        "emulated_forward",
+        "emulated_backward",
+        "emulated_path_losses",
+        "emulated_population_loss",
+    ):
         getattr(loaded, name).restype = ctypes.c_char_p
     return loaded
 
@@ -89,19 +94,29 @@ def call(
     name: str, dtype: torch.dtype, sizes: list[int], arrays: list[Tensor | None], settings: Settings
 ) -> None:
     """Run a kernel's host function; arrays are contiguous, outputs are written."""
-    for t in arrays:
-        assert t is None or t.is_contiguous()
-    pointers = (ctypes.c_void_p * len(arrays))(
-        *(None if t is None else t.data_ptr() for t in arrays)
-    )
-    counts = (ctypes.c_int64 * len(sizes))(*sizes)
-    given = _Settings(
-        settings.terms, settings.thread_order, settings.tensor_cores, settings.shared_memory
-    )
     error = getattr(library(), name)(
-        int(dtype == torch.float64), counts, pointers, ctypes.byref(given)
+        int(dtype == torch.float64),
+        _integers(sizes),
+        _pointers(arrays),
+        ctypes.byref(_given(settings)),
     )
     assert error is None, error
+
+
+def _integers(values: list[int]) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def _pointers(arrays: list[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    for t in arrays:
+        assert t is None or t.is_contiguous()
+    return (ctypes.c_void_p * len(arrays))(*(None if t is None else t.data_ptr() for t in arrays))
+
+
+def _given(settings: Settings) -> _Settings:
+    return _Settings(
+        settings.terms, settings.thread_order, settings.tensor_cores, settings.shared_memory
+    )
 
 
 def forward(
@@ -178,3 +193,28 @@ def path_losses(
         settings,
     )
     return losses, accuracies
+
+
+def population_loss(
+    w1: Tensor,
+    w2: Tensor,
+    v1: Tensor,
+    v2: Tensor,
+    wanted: tuple[bool, bool],
+    settings: Settings,
+    scale: float = 1.0,
+) -> list[Tensor | None]:
+    """Return the losses (S,) and the gradients that are wanted; all arrays are float64."""
+    (S, m, d), (c, M) = w1.shape, v2.shape
+    found: list[Tensor | None] = [w1.new_zeros(S)]
+    found += [
+        torch.zeros_like(w) if want else None for w, want in zip((w1, w2), wanted, strict=True)
+    ]
+    error = library().emulated_population_loss(
+        _integers([S, m, M, d, c]),
+        _pointers([w1, w2, v1, v2, *found]),
+        ctypes.c_double(scale),
+        ctypes.byref(_given(settings)),
+    )
+    assert error is None, error
+    return found

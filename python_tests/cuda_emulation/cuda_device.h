@@ -41,6 +41,9 @@ struct dim3 {
 struct float2 {
   float x, y;
 };
+struct alignas(16) double2 {
+  double x, y;
+};
 struct float4 {
   float x, y, z, w;
 };

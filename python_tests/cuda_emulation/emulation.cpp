@@ -10,6 +10,7 @@
 
 #include "cuda_device.h"
 #include "path_losses/path_losses.cu"
+#include "population_loss/population_loss.cu"
 #include "two_layer_relu/two_layer_relu.cu"
 
 namespace {
@@ -135,6 +136,22 @@ const char* path_losses(const int64_t* sizes, const void* const* arrays, const S
   return run<CudaFunction<T>>(name, p, settings);
 }
 
+const char* population_loss(const int64_t* sizes, const void* const* arrays, double scale,
+                            const Settings& settings) {
+  using namespace lmc::population_loss;
+  const int64_t S = sizes[0];
+  const Sizes z{sizes[1], sizes[2], sizes[3], sizes[4]};
+  const auto in = [&](int i) { return static_cast<const double*>(arrays[i]); };
+  const auto out = [&](int i) { return static_cast<double*>(const_cast<void*>(arrays[i])); };
+  Guarded<const double> w1(in(0), S * z.m * z.d), w2(in(1), S * z.c * z.m), v1(in(2), z.M * z.d),
+      v2(in(3), z.c * z.M);
+  Guarded<double> loss(out(4), S, true), dw1(out(5), S * z.m * z.d, true),
+      dw2(out(6), S * z.c * z.m, true);
+  const Loss p{z,        S,        scale,      w1.get(),  w2.get(),
+               v1.get(), v2.get(), loss.get(), dw1.get(), dw2.get()};
+  return run<CudaFunction>("population_loss.float64", p, settings);
+}
+
 }  // namespace
 
 extern "C" {
@@ -159,6 +176,12 @@ const char* emulated_path_losses(int is_double, const int64_t* sizes, const void
                                  const Settings* settings) {
   return is_double ? path_losses<double>(sizes, arrays, *settings, "path_losses.float64")
                    : path_losses<float>(sizes, arrays, *settings, "path_losses.float32");
+}
+
+// sizes: S, m, M, d, c. arrays: w1, w2, v1, v2, loss, dw1, dw2.
+const char* emulated_population_loss(const int64_t* sizes, const void* const* arrays, double scale,
+                                     const Settings* settings) {
+  return population_loss(sizes, arrays, scale, *settings);
 }
 
 // (count) float32 to (3, count) bfloat16 terms as bits.

@@ -37,14 +37,14 @@ inline int64_t parts_of_columns(int64_t rows, int64_t columns) {
 // Hands out parts of a workspace, each aligned; from null it measures.
 class Workspace {
  public:
-  explicit Workspace(void* base) : base_(static_cast<unsigned char*>(base)) {}
+  LMC_HOST_DEVICE explicit Workspace(void* base) : base_(static_cast<unsigned char*>(base)) {}
   template <class T>
-  T* take(int64_t count) {
+  LMC_HOST_DEVICE T* take(int64_t count) {
     unsigned char* here = base_ == nullptr ? nullptr : base_ + used_;
     used_ += padded(count * static_cast<int64_t>(sizeof(T)), 256);
     return reinterpret_cast<T*>(here);
   }
-  int64_t bytes() const { return used_; }
+  LMC_HOST_DEVICE int64_t bytes() const { return used_; }
 
  private:
   unsigned char* base_;
