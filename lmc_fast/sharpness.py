@@ -58,8 +58,8 @@ def sharpness(
     Returns
     -------
     float64 Tensor, shape (S,)
-        Neurons that are exactly zero are left out, since the loss has a kink there and gradient
-        descent does not move them; 0 for a network of zeros.
+        On the students' device. Neurons that are exactly zero are left out, since the loss has a
+        kink there and gradient descent does not move them; 0 for a network of zeros.
     """
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1; got {iterations}")
@@ -97,32 +97,32 @@ def _largest_eigenvalue(
     q = (alive * start).flatten()
     q = q / torch.linalg.vector_norm(q)
     basis = q[None]
-    diagonal: list[Tensor] = []
-    beside: list[Tensor] = []
+    # The tridiagonal matrix is on the host, for any device: it is tiny and decides what comes next.
+    diagonal: list[float] = []
+    beside: list[float] = []
     while True:
         move = step * q.view_as(w1)
         above, below = gradients(torch.stack([w1 + move, w1 - move]))
         product = (alive * (above - below) / (2 * step)).flatten()
-        diagonal.append(q @ product)
+        diagonal.append(float(q @ product))
         for _ in range(2):  # twice is enough for orthogonality to rounding
             product = product - (basis @ product) @ basis
-        size = torch.linalg.vector_norm(product)
+        size = float(torch.linalg.vector_norm(product))
         value, weight = _largest_ritz(diagonal, beside)
-        residual = size * weight
         # A size below the noise of the differences leaves no new direction.
-        exhausted = len(diagonal) == min(iterations, w1.numel()) or size <= 1e-9 * value.abs()
-        if exhausted or residual <= tol * value.abs():
-            return value
+        exhausted = len(diagonal) == min(iterations, w1.numel()) or size <= 1e-9 * abs(value)
+        if exhausted or size * weight <= tol * abs(value):
+            return w1.new_tensor(value)
         q = product / size
         basis = torch.cat([basis, q[None]])
         beside.append(size)
 
 
-def _largest_ritz(diagonal: list[Tensor], beside: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _largest_ritz(diagonal: list[float], beside: list[float]) -> tuple[float, float]:
     """Largest eigenvalue of a tridiagonal matrix, and |last entry| of its eigenvector."""
-    matrix = torch.diag(torch.stack(diagonal))
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
     if beside:
-        off = torch.stack(beside)
+        off = torch.tensor(beside, dtype=torch.float64)
         matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
     values, vectors = torch.linalg.eigh(matrix)
-    return values[-1], vectors[-1, -1].abs()
+    return float(values[-1]), abs(float(vectors[-1, -1]))
