@@ -41,7 +41,7 @@ def fails(arguments: list[str], capsys: Capture, status: int = 1) -> str:
     ("command", "words"),
     [
         ([], ["study", "plot", "export", "barrier", "info", "--debug"]),
-        (["study"], ["--preset", "--config", "--set", "--out", "--data-dir", "resumes"]),
+        (["study"], ["--preset", "--set", "--out", "--data-dir", "--device", "resumes"]),
         (["plot"], ["DIR", "PNG and SVG"]),
         (["export"], ["--csv", "standard output"]),
         (["barrier"], ["--match", "--definition", "--save-plot", "safetensors", "pickle"]),
@@ -100,6 +100,7 @@ def test_settings_come_from_a_file_and_can_be_printed(tmp_path: Path, capsys: Ca
         (["study", "depth"], 2, "depth"),
         (["study", "width", "--colour"], 2, "--colour"),
         (["study", "width", "--threads", "0"], 2, "--threads"),
+        (["study", "width", "--device", "mps"], 1, "must be cpu, cuda, cuda:N or auto; got mps"),
         (["study"], 2, "study"),
         (["study", "width", "--set", "pirs=3"], 1, "the nearest valid one is 'pairs'"),
         (["study", "width", "--config", "gone.toml"], 1, "cannot read the configuration gone.toml"),
@@ -128,6 +129,36 @@ def test_missing_images_are_one_error_and_leave_no_folder(
     assert "no network" in told
     assert "--data-dir" in told
     assert not out.exists()
+
+
+def test_a_gpu_that_is_not_there_is_one_error_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    out = tmp_path / "out"
+    told = fails(["study", "width", *TINY, "--device", "cuda", "--out", str(out)], capsys)
+    assert "--device cuda needs a GPU, but torch" in told
+    assert told.endswith("pass --device cpu")
+    assert not out.exists()
+
+
+def test_the_device_stands_above_the_bar_and_in_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Without a GPU the default is the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    exported = []
+    for name, options in (("asked", ["--device", "cpu"]), ("default", [])):
+        assert main(["study", "width", *TINY, *options, "--out", str(tmp_path / name)]) == 0
+        target = lmc_fast.backend().cpu_target
+        assert capsys.readouterr().err.splitlines()[0] == f"width-quick on cpu {target}"
+        assert main(["export", str(tmp_path / name)]) == 0
+        exported.append([*csv.DictReader(capsys.readouterr().out.splitlines())])
+        assert {row["backend"] for row in exported[-1]} == {f"cpu {target}"}
+    for asked, default in zip(*exported, strict=True):
+        for column in asked:
+            if "seconds" not in column and column != "finished_at":
+                assert asked[column] == default[column], column
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..barrier import Barrier, barrier_height
+from ..curves import PathLosses
 from ..matching import Matching, match
 from ..sparsity import participation_ratio
 from ..weights import Weights
 from .config import LearningRateConfig, StudyConfig, TeacherProblem
+from .device import CPU
 from .provenance import provenance
 from .store import CellKey, Curve, Row
 from .tasks import Task, Trained, make_task
@@ -32,7 +34,8 @@ SIDES = ("a", "b")
 class Chunk:
     """Pairs of seeds to be trained at one width and step size, and how.
 
-    ``threads`` and ``data_dir`` say how the work is done and do not change its result.
+    ``threads`` and ``data_dir`` say how the work is done and do not change its result; another
+    ``device`` changes it by rounding.
     """
 
     config: StudyConfig
@@ -41,6 +44,7 @@ class Chunk:
     pairs: tuple[tuple[int, int], ...]
     threads: int | None = None
     data_dir: Path | None = None
+    device: torch.device = CPU
 
     @property
     def name(self) -> str:
@@ -67,7 +71,7 @@ class Cell:
 class ChunkResult:
     """Finished cells of a chunk, and the students' tensors by name, in the order of ``seeds``.
 
-    ``provenance`` is that of the process which computed it.
+    Everything is on the CPU; ``provenance`` is that of the process which computed it.
     """
 
     chunk: Chunk
@@ -137,7 +141,7 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
         One cell per pair, in the order of ``chunk.pairs``.
     """
     begun = time.perf_counter()
-    task = make_task(chunk.config, chunk.data_dir)
+    task = make_task(chunk.config, chunk.data_dir, chunk.device)
     seeds = [seed for pair in chunk.pairs for seed in pair]
     trained = task.train(seeds, chunk.width, chunk.lr, chunk.threads)
     rows: list[Row] = [dict(key._asdict()) for key in chunk.keys]
@@ -154,8 +158,10 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
             )
     empty = dict.fromkeys(measurement_columns(chunk.config))
     cells = [Cell({**empty, **row}, found) for row, found in zip(rows, curves, strict=True)]
-    tensors = {"w1": trained.weights.w1, "w2": trained.weights.w2, "seeds": torch.tensor(seeds)}
-    return ChunkResult(chunk, cells, tensors, time.perf_counter() - begun, provenance())
+    w1, w2 = trained.weights.w1.cpu(), trained.weights.w2.cpu()
+    tensors = {"w1": w1, "w2": w2, "seeds": torch.tensor(seeds)}
+    seconds = time.perf_counter() - begun
+    return ChunkResult(chunk, cells, tensors, seconds, provenance(chunk.device))
 
 
 def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:
@@ -172,7 +178,7 @@ def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:
         curvature = task.sharpness(weights)
         if curvature is not None:
             # The Hessian at the last finite weights of a diverged student says nothing.
-            measured["sharpness"] = curvature.masked_fill(trained.failed, float("nan"))
+            measured["sharpness"] = curvature.cpu().masked_fill(trained.failed, float("nan"))
     for name, values in measured.items():
         for i, value in enumerate(values.tolist()):
             # SQLite has no NaN: a value that is not a number is absent.
@@ -183,7 +189,8 @@ def _measure_pairs(
     task: Task, name: str, a: Weights, b: Weights, rows: list[Row], curves: list[list[Curve]]
 ) -> None:
     matching = _match(task, name, a, b, rows)
-    found = task.barriers(a, matching.apply(b))
+    measured = task.barriers(a, matching.apply(b))
+    found = {split: _on_cpu(result) for split, result in measured.items()}
     for i, row in enumerate(rows):
         row[column("moved", name)] = float(matching.moved[i])
         row[column("match_seconds", name)] = matching.seconds / len(rows)
@@ -191,11 +198,16 @@ def _measure_pairs(
             row[column("barrier", name, split)] = float(result.height[i])
             row[column("alpha", name, split)] = float(result.alpha[i])
             curve = result.curve
-            curves[i].append(
-                Curve(name, split, curve.alphas.cpu().numpy(), curve.losses[i].cpu().numpy())
-            )
+            curves[i].append(Curve(name, split, curve.alphas.numpy(), curve.losses[i].numpy()))
             if curve.accuracies is not None:
                 _measure_accuracy(row, name, split, i, result)
+
+
+def _on_cpu(result: Barrier) -> Barrier:
+    """The numbers of P pairs at once: each transfer from a GPU takes its time."""
+    alphas, losses, accuracies = result.curve
+    curve = PathLosses(alphas, losses.cpu(), None if accuracies is None else accuracies.cpu())
+    return replace(result, height=result.height.cpu(), alpha=result.alpha.cpu(), curve=curve)
 
 
 def _measure_accuracy(row: Row, name: str, split: str, i: int, result: Barrier) -> None:

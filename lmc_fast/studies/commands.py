@@ -98,10 +98,23 @@ def study(
         int | None,
         typer.Option(min=1, help="Cores to use; default all.", show_default=False),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="cpu|cuda|cuda:N|auto",
+            help="Where to train and measure; **auto** is a GPU where torch sees one and this "
+            "build has CUDA kernels, else the CPU. Rows name theirs; another may finish a study.",
+        ),
+    ] = "auto",
     chunk: Annotated[
-        int,
-        typer.Option(min=1, help="Pairs trained in one call, and lost by a kill at the most."),
-    ] = 16,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pairs trained in one call, and lost by a kill at the most; default 16, on a GPU "
+            "what its memory takes.",
+            show_default=False,
+        ),
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print every setting as TOML and stop.")
     ] = False,
@@ -116,6 +129,7 @@ def study(
     skipped. Every pair of students is a row of DIR/study.sqlite; trained weights are in
     DIR/weights.
     """
+    from .device import device_name, resolve_device
     from .plots import plot_study
     from .report import ProgressBar, show, study_table
     from .runner import run_study
@@ -132,18 +146,20 @@ def study(
     if print_config:
         print(to_toml(chosen), end="")
         return
+    where = resolve_device(device)
     kind = chosen.problem.data
     if threads is not None:
         torch.set_num_threads(threads)
     name = "-".join([study, *([kind] if kind != "teacher" else []), preset])
     folder = out or Path("studies") / f"{name}-{chosen.digest()[:8]}"
     try:
-        with ProgressBar(name) as progress:
+        with ProgressBar(name, device_name(where)) as progress:
             outcome = run_study(
                 chosen,
                 folder,
                 data_dir=data_dir,
                 threads=threads,
+                device=where,
                 chunk_pairs=chunk,
                 progress=progress,
             )

@@ -19,6 +19,7 @@ import torch
 from torch.linalg import vector_norm
 
 from .config import LearningRateConfig
+from .device import CPU
 from .errors import StudyError
 from .store import Probe
 from .tasks import make_task
@@ -50,6 +51,7 @@ class ProbeTask:
     lr: float
     threads: int | None = None
     data_dir: Path | None = None
+    device: torch.device = CPU
 
 
 def run_probe(work: ProbeTask) -> Probe:
@@ -62,7 +64,7 @@ def run_probe(work: ProbeTask) -> Probe:
     """
     begun = time.perf_counter()
     config = work.config
-    task = make_task(config, work.data_dir)
+    task = make_task(config, work.data_dir, work.device)
     seeds = range(config.first_seed, config.first_seed + config.bracket_students)
     trained = task.train(seeds, config.width, work.lr, work.threads)
     sound = ~trained.failed

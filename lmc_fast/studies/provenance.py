@@ -9,10 +9,14 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from ..backend import backend
+import torch
+
+from ..backend import version
+from .device import CPU, device_name
 
 UNKNOWN = "unknown"
-# Columns that say where and when a row was computed; all others are measurements.
+# Columns that say where and when a row was computed; all others are measurements. "backend" is the
+# device: the CPU with its instruction set, or a GPU.
 PROVENANCE = {
     "weights": "TEXT",
     "version": "TEXT",
@@ -24,15 +28,14 @@ PROVENANCE = {
 }
 
 
-@lru_cache(maxsize=1)
-def provenance() -> dict[str, str]:
-    """Version, commit, machine and backend of this process, as columns of a row."""
-    where = backend()
+@lru_cache(maxsize=16)
+def provenance(device: torch.device = CPU) -> dict[str, str]:
+    """Version, commit, machine and device of this process, as columns of a row."""
     return {
-        "version": where.version,
+        "version": version(),
         "commit": _commit(Path(__file__).resolve().parents[1]),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "backend": f"cpu {where.cpu_target}",
+        "backend": device_name(device),
     }
 
 

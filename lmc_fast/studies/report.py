@@ -24,9 +24,12 @@ from .summary import Group, Summary
 
 
 class ProgressBar:
-    """Bar on standard error, with the time left; see :class:`runner.Progress`."""
+    """Bar on standard error, with the time left; see :class:`runner.Progress`.
 
-    def __init__(self, title: str) -> None:
+    Above it stands a line that names the study and its device, once there is something to do.
+    """
+
+    def __init__(self, title: str, device: str) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -37,7 +40,7 @@ class ProgressBar:
             TimeRemainingColumn(elapsed_when_finished=False),
             console=Console(stderr=True),
         )
-        self._title = title
+        self._title, self._device = title, device
         self._task = self._bar.add_task(title, total=None, cells="0")
         self._cells = self._done = 0
 
@@ -51,15 +54,21 @@ class ProgressBar:
 
     def searching(self, text: str) -> None:
         """Show how far the search for the divergence threshold is."""
-        self._bar.start()
+        self._start()
         self._bar.update(self._task, description=text)
 
     def begin(self, cells: int, cost: float) -> None:
         """Show the bar of ``cells`` cells; it moves by their cost."""
-        self._bar.start()
+        self._start()
         self._cells = cells
         # Reset, so that the time left is estimated from the grid alone.
         self._bar.reset(self._task, description=self._title, total=cost or None, cells=f"0/{cells}")
+
+    def _start(self) -> None:
+        if not self._bar.live.is_started:
+            line = f"{self._title} on {self._device}"
+            self._bar.console.print(line, soft_wrap=True, highlight=False, markup=False)
+            self._bar.start()
 
     def advance(self, cells: int, cost: float) -> None:
         """Move the bar."""

@@ -16,10 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from . import learning_rate, width
 from .cells import Chunk, ChunkResult, measurement_columns, run_chunk
 from .checkpoints import SUFFIX, save_tensors
+from .chunk_size import chunk_size
 from .config import LearningRateConfig, TeacherProblem, WidthConfig
+from .device import resolve_device
+from .errors import StudyError
 from .provenance import PROVENANCE
 from .store import WEIGHTS, Probe, Row, Store, create, reported
 from .tasks import make_task
@@ -96,8 +101,9 @@ def run_study(
     *,
     data_dir: Path | None = None,
     threads: int | None = None,
+    device: str | torch.device = "cpu",
     executor: Executor | None = None,
-    chunk_pairs: int = 16,
+    chunk_pairs: int | None = None,
     window: int | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -111,11 +117,17 @@ def run_study(
     data_dir : path, optional
         Where the image files are.
     threads : int, optional
-        Threads per native call; None leaves it to the library.
+        Threads per native call on the CPU; None leaves it to the library.
+    device : str or torch.device
+        "cpu", "cuda", "cuda:1", or "auto", a GPU where there is one to use. As in torch a GPU is
+        asked for; the command's default is "auto". Devices differ by rounding: every row names
+        its own as ``backend``, and what one has begun another may finish.
     executor : Executor, optional
-        Computes the chunks; None does so in the calling thread. It is left open.
-    chunk_pairs : int
-        Pairs in one native call; results do not depend on it.
+        Computes the chunks; None does so in the calling thread. It is left open. For a GPU its
+        processes must be spawned, not forked.
+    chunk_pairs : int, optional
+        Pairs in one native call; results do not depend on it. None is 16, on a GPU what its free
+        memory takes, at most 1024.
     window : int, optional
         Chunks in flight at once, and lost by a kill at the most. None is 1 without an executor,
         else twice the number of cores.
@@ -124,8 +136,8 @@ def run_study(
     Raises
     ------
     StudyError
-        The folder cannot be used, a setting does not fit the data, or the threshold cannot be
-        found; finished rows are kept.
+        The folder cannot be used, a setting does not fit the data, the threshold cannot be found,
+        or the device is not there or has too little memory; finished rows are kept.
     FileNotFoundError
         Image files are missing.
     Interrupted
@@ -134,19 +146,21 @@ def run_study(
     if window is None:
         window = 1 if executor is None else 2 * (os.cpu_count() or 1)
     for name, value in (("chunk_pairs", chunk_pairs), ("window", window)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
+    device = resolve_device(device)
     # Images that cannot be read are found out before a folder is made.
-    make_task(config, data_dir)
+    sizes = make_task(config, data_dir, device).sizes
     executor = InlineExecutor() if executor is None else executor
     progress = Silent() if progress is None else progress
     total: int | None = None
     with create(folder, config, {**measurement_columns(config), **PROVENANCE}) as store:
         try:
-            groups = _groups(config, store, executor, progress, threads, data_dir)
+            blank = Chunk(config, 0, 0.0, (), threads, data_dir, device)
+            groups = _groups(config, store, executor, progress, blank)
             total = len(groups) * config.pairs
-            blank = Chunk(config, 0, 0.0, (), threads, data_dir)
-            chunks = list(plan(blank, groups, chunk_pairs))
+            pairs_at = chunk_size(chunk_pairs, config, sizes, device, window)
+            chunks = list(plan(blank, groups, pairs_at))
             done = store.finished()
             left = [chunk for chunk in (_remaining(c, done) for c in chunks) if chunk.pairs]
             progress.begin(sum(len(c.pairs) for c in left), sum(map(_cost, left)))
@@ -156,16 +170,24 @@ def run_study(
                 progress.advance(len(result.cells), _cost(result.chunk))
         except KeyboardInterrupt:
             raise Interrupted(folder, len(store.finished()), total) from None
+        except torch.cuda.OutOfMemoryError as error:
+            raise StudyError(
+                f"{device} has too little memory: pass a smaller --chunk, or --device cpu; "
+                f"finished cells are kept in {folder} ({str(error).partition('. ')[0]})"
+            ) from error
     return Outcome(folder, total, computed)
 
 
-def plan(blank: Chunk, groups: Iterable[tuple[int, float]], chunk_pairs: int) -> Iterator[Chunk]:
-    """Cut every group (width, step size) into chunks of at most ``chunk_pairs`` pairs."""
+def plan(
+    blank: Chunk, groups: Iterable[tuple[int, float]], pairs_at: Callable[[int], int]
+) -> Iterator[Chunk]:
+    """Cut every group (width m, step size) into chunks of at most ``pairs_at(m)`` pairs."""
     first = blank.config.first_seed
     pairs = [(first + 2 * p, first + 2 * p + 1) for p in range(blank.config.pairs)]
     for m, lr in groups:
-        for start in range(0, len(pairs), chunk_pairs):
-            part = tuple(pairs[start : start + chunk_pairs])
+        size = pairs_at(m)
+        for start in range(0, len(pairs), size):
+            part = tuple(pairs[start : start + size])
             yield replace(blank, width=m, lr=lr, pairs=part)
 
 
@@ -216,15 +238,14 @@ def _groups(
     store: Store,
     executor: Executor,
     progress: Progress,
-    threads: int | None,
-    data_dir: Path | None,
+    blank: Chunk,
 ) -> list[tuple[int, float]]:
     if isinstance(config, WidthConfig):
         return width.settings(config)
 
     def probe(lr: float) -> Probe:
         progress.searching(f"looking for the divergence threshold, trying lr = {lr:.5g}")
-        work = learning_rate.ProbeTask(config, lr, threads, data_dir)
+        work = learning_rate.ProbeTask(config, lr, blank.threads, blank.data_dir, blank.device)
         found = executor.submit(learning_rate.run_probe, work).result()
         return store.add_probe(found)
 

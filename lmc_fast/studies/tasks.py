@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from ..sharpness import sharpness
 from ..sparsity import alive_count, alive_neurons
 from ..weights import Weights
 from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+from .device import CPU
 from .errors import ConfigError
 
 # A student whose loss is within this share of the zero network's has learnt nothing; a dead one
@@ -35,9 +37,17 @@ _MARGIN = 1e-3
 _BLOCK = 4096  # samples
 
 
+class Sizes(NamedTuple):
+    """Of a problem: n training samples (0 with a teacher), input dimension, outputs."""
+
+    n: int
+    d: int
+    c: int
+
+
 @dataclass(frozen=True)
 class Trained:
-    """S trained students: ``weights``, and per student (S,) what became of it.
+    """S trained students: ``weights``, and per student (S,), on the CPU, what became of it.
 
     ``diverged`` is the trainer's flag. ``failed`` covers students that diverged and those that
     ended no better than the network which is zero everywhere: with a large step size a student
@@ -56,33 +66,43 @@ class Trained:
 
 
 class Task(ABC):
-    """One learning problem with a study's training settings.
+    """One learning problem with a study's training settings, on one device.
+
+    Students start the same on every device: they are drawn on the CPU.
 
     Attributes
     ----------
+    sizes : Sizes
     zero_loss : float
         Loss of the network that is zero everywhere.
     matching_inputs : Tensor, shape (n, d), or None
         Samples for matching by activations.
     """
 
+    sizes: Sizes
     zero_loss: float
     matching_inputs: Tensor | None = None
 
-    def __init__(self, config: StudyConfig) -> None:
+    def __init__(self, config: StudyConfig, device: torch.device) -> None:
         self.config = config
+        self.device = device
         self.dtype = torch.float32 if config.dtype == "float32" else torch.float64
 
     def train(self, seeds: Sequence[int], m: int, lr: float, threads: int | None) -> Trained:
         """Train one student of width m per seed with step size lr."""
         result = self._train(seeds, m, lr, threads)
-        failed = result.diverged | ~(result.loss < (1 - _MARGIN) * self.zero_loss)
         weights = Weights(result.w1, None, result.w2, None)
-        return Trained(weights, result.loss, result.steps, result.diverged, failed)
+        loss, steps, diverged = (t.cpu() for t in (result.loss, result.steps, result.diverged))
+        failed = diverged | ~(loss < (1 - _MARGIN) * self.zero_loss)
+        return Trained(weights, loss, steps, diverged, failed)
 
-    @abstractmethod
     def start(self, seeds: Sequence[int], m: int) -> Weights:
         """Weights of the students before training."""
+        drawn = self._draw(seeds, m)
+        return Weights(drawn.w1.to(self.device), None, drawn.w2.to(self.device), None)
+
+    @abstractmethod
+    def _draw(self, seeds: Sequence[int], m: int) -> Weights: ...
 
     @abstractmethod
     def _train(
@@ -108,10 +128,13 @@ class Task(ABC):
 class TeacherTask(Task):
     """Students of a teacher: the loss is the population's, in closed form."""
 
-    def __init__(self, config: StudyConfig, problem: TeacherProblem) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: StudyConfig, problem: TeacherProblem, device: torch.device = CPU
+    ) -> None:
+        super().__init__(config, device)
         self.problem = problem
-        self.teacher = data.teacher(
+        self.sizes = Sizes(0, problem.d, 1)
+        teacher = data.teacher(
             problem.d,
             problem.teacher_width,
             kind=problem.teacher_kind,
@@ -119,11 +142,10 @@ class TeacherTask(Task):
             dtype=self.dtype,
         )
         zero = torch.zeros(1, 1, problem.d, dtype=torch.float64)
-        self.zero_loss = float(
-            population_loss(zero, None, self.teacher, problem.inputs, problem.radius)
-        )
+        self.zero_loss = float(population_loss(zero, None, teacher, problem.inputs, problem.radius))
+        self.teacher = teacher.to(device)
 
-    def start(self, seeds: Sequence[int], m: int) -> Weights:
+    def _draw(self, seeds: Sequence[int], m: int) -> Weights:
         scale = self.config.init_scale
         return init_students(seeds, m, self.problem.d, scale=scale, dtype=self.dtype)
 
@@ -179,19 +201,26 @@ class DatasetTask(Task):
     neurons die by turning away from the data, with weights of any size.
     """
 
-    def __init__(self, config: StudyConfig, problem: DatasetProblem, data_dir: Path | None) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: StudyConfig,
+        problem: DatasetProblem,
+        data_dir: Path | None,
+        device: torch.device = CPU,
+    ) -> None:
+        super().__init__(config, device)
         self.problem = problem
         loaded = data.digits() if problem.data == "digits" else data.mnist(data_dir)
         n, k = problem.train_samples, problem.test_samples
         self.samples = {
-            "train": (loaded.x_train[:n].to(self.dtype), loaded.y_train[:n]),
-            "test": (loaded.x_test[:k].to(self.dtype), loaded.y_test[:k]),
+            "train": (loaded.x_train[:n].to(device, self.dtype), loaded.y_train[:n].to(device)),
+            "test": (loaded.x_test[:k].to(device, self.dtype), loaded.y_test[:k].to(device)),
         }
         self._check_samples(loaded)
-        self.classes = int(loaded.y_train.max()) + 1
-        self.zero_loss = math.log(self.classes)
-        self.matching_inputs = self.samples["train"][0]
+        x, _ = self.samples["train"]
+        self.sizes = Sizes(len(x), x.shape[1], int(loaded.y_train.max()) + 1)
+        self.zero_loss = math.log(self.sizes.c)
+        self.matching_inputs = x
 
     def _check_samples(self, loaded: data.Dataset) -> None:
         problem = self.problem
@@ -205,13 +234,13 @@ class DatasetTask(Task):
                     f"setting '{name}' must be at most the {there} samples there are; got {asked}"
                 )
 
-    def start(self, seeds: Sequence[int], m: int) -> Weights:
+    def _draw(self, seeds: Sequence[int], m: int) -> Weights:
         return init_students(
             seeds,
             m,
-            self.samples["train"][0].shape[1],
+            self.sizes.d,
             scale=self.config.init_scale,
-            c=self.classes,
+            c=self.sizes.c,
             w2_scale=self.config.w2_scale,
             dtype=self.dtype,
         )
@@ -257,7 +286,7 @@ class DatasetTask(Task):
 
     def alive(self, weights: Weights) -> Tensor:
         x, _ = self.samples["train"]
-        active = torch.zeros(weights.w1.shape[:2], dtype=torch.bool)
+        active = torch.zeros(weights.w1.shape[:2], dtype=torch.bool, device=x.device)
         for student, w1 in enumerate(weights.w1):
             for start in range(0, len(x), _BLOCK):
                 active[student] |= (x[start : start + _BLOCK] @ w1.T > 0).any(0)
@@ -266,9 +295,11 @@ class DatasetTask(Task):
 
 
 @lru_cache(maxsize=2)
-def make_task(config: StudyConfig, data_dir: Path | None = None) -> Task:
-    """The task of a configuration; kept, so that a worker reads its images once."""
+def make_task(
+    config: StudyConfig, data_dir: Path | None = None, device: torch.device = CPU
+) -> Task:
+    """The task of a configuration on a device; kept, so that a worker reads its images once."""
     problem: Problem = config.problem
     if isinstance(problem, TeacherProblem):
-        return TeacherTask(config, problem)
-    return DatasetTask(config, problem, data_dir)
+        return TeacherTask(config, problem, device)
+    return DatasetTask(config, problem, data_dir, device)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 import lmc_fast
 from lmc_fast.studies import provenance as module
@@ -53,3 +54,10 @@ def test_version_and_backend_are_the_librarys() -> None:
     assert found["version"] == lmc_fast.backend().version
     assert found["backend"] == f"cpu {lmc_fast.backend().cpu_target}"
     assert "cores" in found["machine"]
+
+
+def test_the_backend_of_a_row_is_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    found = provenance(torch.device("cuda", 3))
+    assert found["backend"] == "cuda:3 GPU 3"
+    assert {**found, "backend": ""} == {**provenance(), "backend": ""}

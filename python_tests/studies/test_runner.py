@@ -27,16 +27,18 @@ from typing import Any
 import pytest
 import torch
 
-from lmc_fast.studies import learning_rate, runner
-from lmc_fast.studies.cells import Chunk, measurement_columns
+import lmc_fast
+from lmc_fast.studies import chunk_size, learning_rate, runner
+from lmc_fast.studies.cells import Chunk, ChunkResult, measurement_columns
 from lmc_fast.studies.checkpoints import load_checkpoint
 from lmc_fast.studies.config import LearningRateConfig, StudyName, WidthConfig
-from lmc_fast.studies.errors import ConfigError, StoreError
+from lmc_fast.studies.errors import ConfigError, StoreError, StudyError
 from lmc_fast.studies.plots import plot_study
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.provenance import PROVENANCE
 from lmc_fast.studies.runner import InlineExecutor, Interrupted, drain, run_study
 from lmc_fast.studies.store import Probe, Row, create, open_existing
+from lmc_fast.studies.tasks import make_task
 
 
 def measurements(folder: Path) -> list[Row]:
@@ -437,6 +439,80 @@ def test_provenance_is_that_of_the_worker(
         run_study(config, tmp_path, executor=pool)
     with open_existing(tmp_path) as store:
         assert [row["backend"] for row in store.rows()] == ["cpu baseline"]
+
+
+# What a store of a version without --device says of a row's origin.
+BEFORE_DEVICES = {
+    "weights": "TEXT", "version": "TEXT", "commit": "TEXT", "machine": "TEXT", "backend": "TEXT",
+    "seconds": "REAL", "finished_at": "TEXT",
+}  # fmt: skip
+
+
+def test_a_study_begun_before_there_were_devices_is_finished(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row]
+) -> None:
+    first = runner.run_chunk(Chunk(tiny, 3, 4 / 3, ((0, 1), (2, 3))))
+    with create(tmp_path, tiny, {**measurement_columns(tiny), **BEFORE_DEVICES}) as store:
+        old = {**first.provenance, "backend": "cpu of old"}
+        runner._keep(store, replace(first, provenance=old))
+    assert run_study(tiny, tmp_path, device="cpu").computed == 6
+    assert measurements(tmp_path) == whole
+    with open_existing(tmp_path) as store:
+        backends = [row["backend"] for row in store.rows()]
+    assert backends == ["cpu of old"] * 2 + [f"cpu {lmc_fast.backend().cpu_target}"] * 6
+
+
+def test_every_chunk_and_probe_is_sent_to_the_device(
+    tmp_path: Path, tiny_rates: LearningRateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU is pretended: what is meant for it is computed on the CPU."""
+    gpu, sent = torch.device("cuda", 1), []
+    real_chunk, real_probe, cpu = runner.run_chunk, learning_rate.run_probe, torch.device("cpu")
+
+    def run_chunk(chunk: Chunk) -> ChunkResult:
+        sent.append(chunk.device)
+        found = real_chunk(replace(chunk, device=cpu))
+        return replace(found, chunk=chunk)
+
+    def run_probe(work: learning_rate.ProbeTask) -> Probe:
+        sent.append(work.device)
+        return real_probe(replace(work, device=cpu))
+
+    monkeypatch.setattr(runner, "run_chunk", run_chunk)
+    monkeypatch.setattr(learning_rate, "run_probe", run_probe)
+    monkeypatch.setattr(runner, "resolve_device", lambda asked: {"cuda:1": gpu}[asked])
+    monkeypatch.setattr(runner, "make_task", lambda config, *_: make_task(config))
+    monkeypatch.setattr(chunk_size, "free_memory", lambda device: {gpu: 2**36}[device])
+    assert run_study(tiny_rates, tmp_path, device="cuda:1").computed == 8
+    # All pairs of a step size at once, for there is memory enough.
+    assert len(sent) == 2 + len(probes(tmp_path))
+    assert set(sent) == {gpu}
+    monkeypatch.undo()
+    assert run_study(tiny_rates, tmp_path).computed == 0
+
+
+def probes(folder: Path) -> list[Probe]:
+    with open_existing(folder) as store:
+        return store.probes()
+
+
+def test_a_gpu_that_is_too_small_is_one_error(
+    tmp_path: Path, tiny: WidthConfig, whole: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.run_chunk
+
+    def fails_later(chunk: Chunk) -> ChunkResult:
+        if chunk.width == 5:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB. GPU 0")
+        return real(chunk)
+
+    monkeypatch.setattr(runner, "run_chunk", fails_later)
+    wanted = (
+        r"cpu has too little memory: pass a smaller --chunk, .* kept .* \(CUDA out of memory\)$"
+    )
+    with pytest.raises(StudyError, match=wanted):
+        run_study(tiny, tmp_path, window=1)
+    assert measurements(tmp_path) == whole[:4]
 
 
 def test_diverged_students_are_flagged_and_their_pairs_have_no_barrier(

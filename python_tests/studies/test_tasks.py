@@ -10,6 +10,7 @@ import torch
 
 from lmc_fast.ensemble import EnsembleResult
 from lmc_fast.studies import tasks
+from lmc_fast.studies.config import DataName
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.tasks import DatasetTask, TeacherTask, make_task
 from lmc_fast.weights import Weights
@@ -86,6 +87,40 @@ def test_barriers_on_images_are_those_of_each_split() -> None:
         assert float(result.curve.accuracies[0, 0]) == pytest.approx(float(accuracy))
 
 
-def test_a_task_is_kept_for_its_configuration() -> None:
+def test_a_task_is_kept_for_its_configuration_and_device() -> None:
     config = load_config("width")
     assert make_task(config) is make_task(load_config("width"))
+    assert make_task(config, None, torch.device("meta")) is not make_task(config)
+
+
+@pytest.mark.parametrize("data", ["teacher", "digits"])
+def test_students_and_what_they_learn_from_are_on_the_device(
+    data: DataName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device holds no numbers, so that what is left on the CPU shows without a GPU."""
+    config = load_config("width", data=data, overrides=["steps=2"])
+    task = make_task(config, None, torch.device("meta"))
+    # Computed or counted on the CPU, whatever the device.
+    assert task.zero_loss == make_task(config).zero_loss
+    assert (
+        task.sizes
+        == make_task(config).sizes
+        == ((0, 10, 1) if data == "teacher" else (1438, 64, 10))
+    )
+    given: dict[str, object] = {}
+
+    def trained(w1: torch.Tensor, w2: torch.Tensor, **options: object) -> EnsembleResult:
+        given.update(options, w1=w1, w2=w2)
+        ended = torch.ones(2)
+        return EnsembleResult(w1, w2, ended, ended, ended, ended, ended > 2)
+
+    monkeypatch.setattr(tasks, "train_ensemble", trained)
+    weights = task.train([0, 1], 3, 0.1, None).weights
+    tensors = [value for value in given.values() if isinstance(value, torch.Tensor)]
+    if isinstance(task, TeacherTask):
+        tensors += task.teacher.parameters()
+    assert len(tensors) == 4
+    assert {t.device.type for t in [*tensors, weights.w1, weights.w2]} == {"meta"}
+    if isinstance(task, DatasetTask):
+        assert {t.device.type for pair in task.samples.values() for t in pair} == {"meta"}
+        assert task.matching_inputs is task.samples["train"][0]
