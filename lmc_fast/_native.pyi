@@ -207,6 +207,7 @@ def train_ensemble_cuda(
     trace: Any,
     steps_out: Any,
     status: Any,
+    workspace: Any | None,
     method: str,
     loss: str,
     train_w2: bool,
@@ -219,7 +220,6 @@ def train_ensemble_cuda(
     until: int,
     evaluate: bool,
     round_to_float32: bool,
-    workspace: Any | None,
     stream: int,
 ) -> int: ...
 def train_ensemble_cuda_fits(

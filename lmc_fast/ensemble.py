@@ -4,7 +4,7 @@
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -51,6 +51,7 @@ class EnsembleProblem:
 
     ``x`` and ``y`` are there when training runs on fixed samples (y already computed from the
     teacher if it came from there), with or without a leading S each; otherwise ``teacher`` is.
+    All are on the device of ``w1`` but ``lr`` and ``seeds``, which stay on the CPU.
     """
 
     w1: Tensor
@@ -72,8 +73,35 @@ class EnsembleProblem:
 
     @property
     def trace_steps(self) -> Tensor:
-        """(R,) int64, the steps at which the objective is recorded."""
-        return torch.tensor(trace_steps(self.steps, self.record_every), dtype=torch.int64)
+        """(R,) int64 on the CPU, the steps at which the objective is recorded."""
+        recorded = trace_steps(self.steps, self.record_every)
+        return torch.tensor(recorded, dtype=torch.int64, device="cpu")
+
+    @property
+    def own_x(self) -> bool:
+        """Whether every student has samples of its own."""
+        return self.x is not None and self.x.ndim == 3
+
+    @property
+    def own_y(self) -> bool:
+        """Whether every student has targets of its own."""
+        return self.y is not None and self.y.ndim == (2 if self.loss == "cross_entropy" else 3)
+
+    def of_students(self, rows: slice | Tensor) -> "EnsembleProblem":
+        """The same problem for some of the students; ``rows`` is a slice or int64 on the CPU."""
+
+        def of(t: Tensor) -> Tensor:
+            return t[rows] if isinstance(rows, slice) else t[rows.to(t.device)]
+
+        return replace(
+            self,
+            w1=of(self.w1),
+            w2=of(self.w2),
+            lr=of(self.lr),
+            seeds=of(self.seeds),
+            x=of(self.x) if self.x is not None and self.own_x else self.x,
+            y=of(self.y) if self.y is not None and self.own_y else self.y,
+        )
 
 
 def check_integer(value: object, name: str, low: int) -> int:
@@ -183,7 +211,8 @@ def _objective(
             raise ValueError(f"{method} without x needs a teacher; got none")
         if loss != "mse":
             raise ValueError(f"loss must be 'mse' when a teacher gives the targets; got {loss!r}")
-        return as_teacher(teacher, d, c), None, None
+        v1, v2 = as_teacher(teacher, d, c)
+        return Teacher(v1.to(w1.device), v2.to(w1.device)), None, None
     x = _inputs(x, w1)
     if teacher is None:
         if y is None:
@@ -191,7 +220,15 @@ def _objective(
         return None, x, _targets(y, loss, x, count, c)
     if loss != "mse":
         raise ValueError(f"loss must be 'mse' when a teacher gives the targets; got {loss!r}")
-    return None, x, as_teacher(teacher, d, c).targets(x)
+    return None, x, _taught(as_teacher(teacher, d, c), x)
+
+
+def _taught(teacher: Teacher, x: Tensor) -> Tensor:
+    """The teacher's outputs for all samples; those of a student do not depend on the others'."""
+    if x.ndim == 2 or len(x) == 0:
+        return teacher.targets(x)
+    # A matrix product may sum differently for other numbers of rows, or from another address.
+    return torch.stack([teacher.targets(own.clone()) for own in x])
 
 
 def _inputs(x: object, w1: Tensor) -> Tensor:
@@ -224,6 +261,7 @@ def _targets(y: object, loss: str, x: Tensor, count: int, c: int) -> Tensor:
 
 
 def _learning_rates(lr: float | Tensor, count: int) -> Tensor:
+    """(S,) float64 on the CPU."""
     rates = torch.as_tensor(lr, dtype=torch.float64).detach().cpu()
     if tuple(rates.shape) not in ((), (count,)):
         raise ValueError(f"lr must be a number or (S,) = ({count},); got {tuple(rates.shape)}")
@@ -252,10 +290,12 @@ def _batch_size(method: str, batch_size: int | None, n: int | None) -> int:
 
 
 def _seeds(seeds: Sequence[int] | Tensor | None, count: int) -> Tensor:
+    """(S,) int64 on the CPU."""
     try:
         values = torch.arange(count) if seeds is None else torch.as_tensor(seeds)
     except (OverflowError, RuntimeError, ValueError) as error:
         raise ValueError(f"seeds must be integers below 2^63; got {seeds!r}") from error
+    values = values.cpu()
     if values.numel() == 0:
         values = values.to(torch.int64)
     if values.is_floating_point() or values.dtype == torch.bool:
@@ -266,4 +306,4 @@ def _seeds(seeds: Sequence[int] | Tensor | None, count: int) -> Tensor:
         )
     if bool((values < 0).any()):
         raise ValueError(f"seeds must be at least 0; got {int(values.min())}")
-    return values.to(torch.int64).cpu()
+    return values.to(torch.int64)

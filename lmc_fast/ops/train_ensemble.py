@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Gradient descent on S students in one native call: public function, fake kernel, kernel."""
+"""Gradient descent on S students in one call: public function, fake kernel, kernels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,18 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ..ensemble import EnsembleResult, check_integer, ensemble_problem, trace_steps
+from ..ensemble import (
+    EnsembleProblem,
+    EnsembleResult,
+    check_integer,
+    ensemble_problem,
+    trace_steps,
+)
 from ..reference.population_loss import input_scale
+from ..weights import Teacher
+from . import _cuda
 from ._library import Op
+from ._train_ensemble.driver import train_on_cuda
 
 __all__ = ["EnsembleResult", "train_ensemble"]
 
@@ -35,17 +44,17 @@ def train_ensemble(
     inputs: str = "gaussian",
     radius: float = 1.0,
 ) -> EnsembleResult:
-    """Train S students by plain (stochastic) gradient descent, each in one thread.
+    """Train S students by plain (stochastic) gradient descent, on the CPU each in one thread.
 
     A student's run depends on its own weights, data, learning rate and seed alone, to the last
     bit, whatever else is in the ensemble and for any number of threads. A diverged student does
-    not disturb the others. Ctrl-C stops the call within a moment.
+    not disturb the others. Ctrl-C stops the call within a moment. For GPUs see Notes.
 
     Parameters
     ----------
     w1 : Tensor, shape (S, m, d)
-        float32 or float64, on the CPU. gd and sgd compute in this dtype, population_gd always in
-        float64.
+        float32 or float64, on the CPU or a CUDA device, where the samples must be too. gd and sgd
+        compute in this dtype, population_gd always in float64.
     w2 : Tensor, shape (S, c, m), optional
         None means one output of ones. Fixed unless ``train_w2``.
     method : {"population_gd", "gd", "sgd"}
@@ -57,7 +66,7 @@ def train_ensemble(
     steps : int
         Largest number of updates.
     teacher : network, optional
-        Gives the objective without x, and the targets with x (instead of ``y``).
+        Gives the objective without x, and the targets with x (instead of ``y``). On any device.
     x : Tensor, shape (n, d) or (S, n, d), optional
         The samples of all students, or of each.
     y : Tensor, shape (n, c) or (S, n, c), optional
@@ -75,7 +84,7 @@ def train_ensemble(
     record_every : int
         Record the full objective at steps 0, k, 2k, ...; 0 records nothing.
     threads : int, optional
-        Default: all that torch uses.
+        Default: all that torch uses. On a GPU it changes nothing.
     inputs, radius
         The distribution of x where no samples are given; see
         :func:`lmc_fast.population_loss`.
@@ -86,16 +95,25 @@ def train_ensemble(
         Weights, full objective, trace, steps and divergence flag of each student. A student has
         diverged when a weight stops being finite, or a loss it was trained on exceeds 1e3 times
         the larger of its initial loss and the zero network's; it then keeps its last finite
-        weights.
+        weights. ``trace_steps`` is on the CPU, all else on the device of ``w1``.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument, what was wanted, and what to pass instead.
+    torch.cuda.OutOfMemoryError
+        When a CUDA device has no room for one student's training.
 
     Notes
     -----
     Nothing is differentiated through the training: tensors that require gradients are detached.
+
+    On a GPU the rules and the random numbers are the CPU's, the rounding is not. A student that is
+    small enough is trained by one block of threads, for many steps per launch; larger ones take
+    every step together, in calls that use the whole GPU. Sizes alone decide which. Launches are
+    kept to about a tenth of a second, after which the call waits for the device, looks whether a
+    student still runs, and hears Ctrl-C; a CUDA graph cannot record it. Ensembles beyond the free
+    memory are trained in groups, one after the other.
 
     Examples
     --------
@@ -124,7 +142,7 @@ def train_ensemble(
         inputs=inputs,
         radius=radius,
     )
-    _cpu_only(problem.w1)
+    _check_device(problem.w1)
     v1, v2 = (None, None) if problem.teacher is None else problem.teacher
     arrays = OP(
         problem.w1,
@@ -152,11 +170,16 @@ def train_ensemble(
     )
 
 
-def _cpu_only(w1: Tensor) -> None:
-    if w1.device.type != "cpu":
+def _check_device(w1: Tensor) -> None:
+    if w1.device.type not in ("cpu", "cuda"):
         raise ValueError(
-            f"train_ensemble runs on the CPU in this build; got w1 on {w1.device}. "
+            f"w1 must be on the CPU or a CUDA device for train_ensemble; got it on {w1.device}. "
             "Move the tensors with .cpu()"
+        )
+    if w1.is_cuda and not _cuda.compiled("train_ensemble"):
+        raise ValueError(
+            "w1 must be on the CPU, since this build has no CUDA kernels of train_ensemble; got it "
+            f"on {w1.device}. Move the tensors with .cpu(), or install lmc_fast where nvcc is found"
         )
 
 
@@ -256,3 +279,45 @@ def _cpu(
         threads,
     )
     return outputs
+
+
+@OP.kernel("CUDA")
+def _cuda_kernel(
+    w1: Tensor,
+    w2: Tensor,
+    lr: Tensor,
+    seeds: Tensor,
+    x: Tensor | None,
+    y: Tensor | None,
+    v1: Tensor | None,
+    v2: Tensor | None,
+    method: str,
+    loss: str,
+    train_w2: bool,
+    steps: int,
+    batch_size: int,
+    tol: float,
+    record_every: int,
+    inputs: str,
+    radius: float,
+    threads: int,
+) -> tuple[Tensor, ...]:
+    problem = EnsembleProblem(
+        w1=w1,
+        w2=w2,
+        method=method,
+        lr=lr.cpu(),
+        steps=steps,
+        teacher=None if v1 is None or v2 is None else Teacher(v1, v2),
+        x=x,
+        y=y,
+        batch_size=batch_size,
+        loss=loss,
+        train_w2=train_w2,
+        seeds=seeds.cpu(),
+        tol=tol,
+        record_every=record_every,
+        inputs=inputs,
+        radius=radius,
+    )
+    return train_on_cuda(problem)

@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lmc_fast
 from lmc_fast import _native
@@ -83,11 +84,18 @@ def test_wrong_arguments(
         lmc_fast.train_ensemble(**{**good, **arguments})
 
 
-def test_other_devices_are_refused_with_the_remedy() -> None:
-    from lmc_fast.ops.train_ensemble import _cpu_only
+def test_other_devices_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmc_fast.ops.train_ensemble import _check_device
 
-    with pytest.raises(ValueError, match=r"got w1 on meta. Move the tensors with .cpu\(\)"):
-        _cpu_only(torch.ones(2, 3, 4, device="meta"))
+    with pytest.raises(ValueError, match=r"CUDA device .* got it on meta. Move .* with .cpu\(\)"):
+        _check_device(torch.ones(2, 3, 4, device="meta"))
+    monkeypatch.setattr(_native, "cuda_kernels", list)
+    with FakeTensorMode():
+        w1 = torch.empty(2, 3, 4, device="cuda")
+    with pytest.raises(ValueError, match=r"w1 must be on the CPU, .* got it on cuda:0. Move"):
+        _check_device(w1)
+    monkeypatch.setattr(_native, "cuda_kernels", lambda: ["train_ensemble.float32"])
+    _check_device(w1)
 
 
 NATIVE = {
