@@ -107,10 +107,10 @@ def test_a_diverging_student_keeps_its_last_finite_state_and_leaves_the_others_a
     others = [0, 2, 3, 4]
     assert same_result(rows(wild, others), rows(calm, others))
     step = int(wild.steps[1])
+    # The last of as many steps throws it out: it is flagged without another.
     kept = stepwise(**{**students_of(arguments, [1]), "steps": step})
     assert same_result(
-        rows(wild, [1])._replace(trace=kept.trace, trace_steps=kept.trace_steps),
-        kept._replace(diverged=torch.tensor([True])),
+        rows(wild, [1])._replace(trace=kept.trace, trace_steps=kept.trace_steps), kept
     )
     assert torch.equal(wild.trace.isnan(), want.trace.isnan())
     assert wild.trace[1].isnan().any()
@@ -187,11 +187,30 @@ def test_overflow_is_divergence() -> None:
             assert result.diverged.tolist() == [True, False]
             assert result.steps.tolist() == [0, 3]
             assert torch.equal(result.w1[0], w1[0])
+    # A loss that overflows while every step is finite.
+    w1 = torch.full((1, 2, 3), 1e200, dtype=torch.float64)
+    arguments = {"method": "gd", "x": x, "y": y, "lr": 1e-300, "steps": 3}
+    for train in (stepwise, lmc_fast.train_ensemble):
+        result = train(w1, **arguments)
+        assert result.diverged.tolist() == [True]
+        assert result.steps.tolist() == [0]
     # A step that only float64, the state of population_gd, can hold.
     start = torch.full((1, 3, 2), 0.5)
     result = stepwise(start, lr=1e60, steps=3, teacher=torch.eye(2, dtype=torch.float64))
     assert result.diverged.tolist() == [True]
     assert torch.equal(result.w1, start)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_student_that_starts_far_out_has_not_diverged(kind: str) -> None:
+    arguments = problem(kind, torch.float64)
+    arguments |= {
+        "w1": 1000 * arguments["w1"],
+        "lr": 1e-9,
+    }  # a loss of 1e6 times the zero network's
+    got, want = stepwise(**arguments), reference(**arguments)
+    assert got.diverged.tolist() == want.diverged.tolist() == [False] * 5
+    assert got.steps.tolist() == [40] * 5
 
 
 @pytest.mark.parametrize("kind", KINDS)
