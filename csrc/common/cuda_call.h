@@ -20,10 +20,7 @@ class CudaCall {
       : op_(op), suffix_(view.is_float32() ? ".float32" : ".float64"), device_(view.device()) {
     if (device_.type != dlpack::kCuda)
       view.fail("must be on a CUDA device for this function; got an array on another one");
-    for (int64_t size : sizes)
-      if (size >= int64_t{1} << 31)
-        view.fail("and the others must have sizes below 2^31 each; got " + std::to_string(size) +
-                  ". Cut the samples or the networks into several calls");
+    check_sizes(view, sizes);
     if (terms < 0 || terms > 3)
       throw py::value_error("terms must be 0, 1, 2 or 3; got " + std::to_string(terms));
     call_ = {device_.id, reinterpret_cast<void*>(stream), terms, nullptr, 0};
@@ -31,14 +28,17 @@ class CudaCall {
 
   dlpack::Device device() const { return device_; }
 
+  static void check_sizes(const TensorView& view, std::initializer_list<int64_t> sizes) {
+    for (int64_t size : sizes)
+      if (size >= int64_t{1} << 31)
+        view.fail("and the others must have sizes below 2^31 each; got " + std::to_string(size) +
+                  ". Cut the samples or the networks into several calls");
+  }
+
   // Measures when `workspace` is None. Returns the bytes that a workspace needs.
   template <class Function, class Arguments>
   int64_t run(const char* kernel, const Arguments& arguments, py::handle workspace) {
-    auto* const function = find_cuda_kernel<Function>((kernel + suffix_).c_str());
-    if (function == nullptr)
-      throw std::runtime_error(op_ +
-                               ": this build of lmc_fast has no CUDA kernels; install it where "
-                               "nvcc is found, or move the arrays to the CPU");
+    auto* const function = find<Function>(kernel);
     attempt(function, arguments);
     // Never nothing: a null workspace would ask to measure again.
     const int64_t bytes = call_.bytes > 0 ? call_.bytes : 8;
@@ -50,8 +50,23 @@ class CudaCall {
     attempt(function, arguments);
     return bytes;
   }
+  // For kernels that need no workspace.
+  template <class Function, class Arguments>
+  void run(const char* kernel, const Arguments& arguments) {
+    attempt(find<Function>(kernel), arguments);
+  }
 
  private:
+  template <class Function>
+  Function* find(const char* kernel) const {
+    auto* const function = find_cuda_kernel<Function>((kernel + suffix_).c_str());
+    if (function == nullptr)
+      throw std::runtime_error(op_ +
+                               ": this build of lmc_fast has no CUDA kernels; install it where "
+                               "nvcc is found, or move the arrays to the CPU");
+    return function;
+  }
+
   template <class Function, class Arguments>
   void attempt(Function* function, const Arguments& arguments) {
     const char* error = nullptr;

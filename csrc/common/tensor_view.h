@@ -27,6 +27,10 @@ struct TypeOf<double> {
   static constexpr dlpack::DataType value{dlpack::kFloat, 64, 1};
 };
 template <>
+struct TypeOf<int32_t> {
+  static constexpr dlpack::DataType value{dlpack::kInt, 32, 1};
+};
+template <>
 struct TypeOf<int64_t> {
   static constexpr dlpack::DataType value{dlpack::kInt, 64, 1};
 };

@@ -131,7 +131,7 @@ class PairTile {
             left_[(tx() + kSide * c) * kPitch + ty() + kSide * r] =
                 of_gradient * weight[r] * arc.turn;
           }
-          p[r][c] = of_gradient * arc.shape;
+          if (kWanted == kGradients) p[r][c] = of_gradient * arc.shape;
         }
       }
       if constexpr (kWanted >= kGradient1) {

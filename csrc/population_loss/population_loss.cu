@@ -71,28 +71,38 @@ __global__ void __launch_bounds__(kThreads) sum_shares_kernel(SumShares p) {
 int tiles_of(int64_t m) { return static_cast<int>(blocks_of(m, tile_of(m))); }
 
 const char* prepare(int64_t networks, const Prepared& to, const double* w1, const double* w2,
-                    const Call& call) {
+                    void* stream) {
   const int64_t warps = networks * to.rows;
   return launch(&prepare_kernel, dim3(static_cast<unsigned>(blocks_of(warps, kThreads / 32))),
-                kThreads, 0, call.stream, PrepareNetworks{networks, to, w1, w2});
+                kThreads, 0, stream, PrepareNetworks{networks, to, w1, w2});
 }
 
 template <int Tile>
-const char* evaluate_tiles(int64_t networks, const EvaluateTiles& p, Wanted wanted,
-                           const Call& call) {
+const char* evaluate_tiles(int64_t networks, const EvaluateTiles& p, Wanted wanted, void* stream) {
   const auto kernel = wanted == kLoss        ? &evaluate_kernel<Tile, kLoss>
                       : wanted == kGradient1 ? &evaluate_kernel<Tile, kGradient1>
                                              : &evaluate_kernel<Tile, kGradients>;
   return launch(kernel, dim3(static_cast<unsigned>(networks * p.tiles)), PairTile<Tile>::kThreads,
-                PairTile<Tile>::kSharedBytes, call.stream, p);
+                PairTile<Tile>::kSharedBytes, stream, p);
 }
 
-const char* evaluate(int64_t networks, const EvaluateTiles& p, Wanted wanted, const Call& call) {
+const char* evaluate(int64_t networks, const EvaluateTiles& p, Wanted wanted, void* stream) {
   if (p.students.m == 0) return nullptr;
   return tile_of(p.students.m) == kLargeTile
-             ? evaluate_tiles<kLargeTile>(networks, p, wanted, call)
-             : evaluate_tiles<kSmallTile>(networks, p, wanted, call);
+             ? evaluate_tiles<kLargeTile>(networks, p, wanted, stream)
+             : evaluate_tiles<kSmallTile>(networks, p, wanted, stream);
 }
+
+}  // namespace
+
+const char* prepare_teacher(const Prepared& teacher, const double* v1, const double* v2,
+                            double* shares, void* stream) {
+  LMC_CUDA_TRY(prepare(1, teacher, v1, v2, stream));
+  return evaluate(1, {tiles_of(teacher.m), false, teacher, teacher, nullptr, nullptr, 0.0, shares},
+                  kLoss, stream);
+}
+
+namespace {
 
 const char* population_loss(const Loss& p, Call& call) {
   Device device{};
@@ -114,18 +124,15 @@ const char* population_loss(const Loss& p, Call& call) {
   if (call.workspace == nullptr) return nullptr;
 
   const double factor = p.scale / (2 * kPi);
-  LMC_CUDA_TRY(prepare(1, teacher, p.v1, p.v2, call));
-  LMC_CUDA_TRY(evaluate(
-      1, {teacher_tiles, false, teacher, teacher, nullptr, nullptr, factor, teacher_shares}, kLoss,
-      call));
+  LMC_CUDA_TRY(prepare_teacher(teacher, p.v1, p.v2, teacher_shares, call.stream));
   for (int64_t first = 0; first < p.S; first += group) {
     const int64_t networks = p.S - first < group ? p.S - first : group;
     const int64_t w1_offset = first * z.m * z.d, w2_offset = first * z.c * z.m;
-    LMC_CUDA_TRY(prepare(networks, students, p.w1 + w1_offset, p.w2 + w2_offset, call));
+    LMC_CUDA_TRY(prepare(networks, students, p.w1 + w1_offset, p.w2 + w2_offset, call.stream));
     double* const dw1 = p.dw1 ? p.dw1 + w1_offset : unwanted;
     double* const dw2 = p.dw2 ? p.dw2 + w2_offset : nullptr;
     LMC_CUDA_TRY(evaluate(networks, {tiles, true, students, teacher, dw1, dw2, factor, shares},
-                          wanted, call));
+                          wanted, call.stream));
     const SumShares sum{networks, tiles,          teacher_tiles, factor,
                         shares,   teacher_shares, p.loss + first};
     LMC_CUDA_TRY(launch(&sum_shares_kernel,

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "common/cpu_target.h"
+#include "common/host_device.h"
 #include "common/interrupt.h"
 
 namespace lmc::train_ensemble {
@@ -47,7 +48,7 @@ struct Problem {
   bool* diverged;            // (S)
 };
 
-inline int64_t trace_length(int64_t steps, int64_t record_every) {
+LMC_HOST_DEVICE inline int64_t trace_length(int64_t steps, int64_t record_every) {
   return record_every > 0 ? steps / record_every + 1 : 0;
 }
 

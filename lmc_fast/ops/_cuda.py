@@ -48,9 +48,9 @@ def memory_explained(op: str) -> Iterator[None]:
 def run(function: Callable[..., int], arrays: tuple[Tensor | None, ...], *options: object) -> None:
     """Enqueue an op's kernels on the current stream of the first array's device.
 
-    The function takes the arrays, the workspace, the options and the stream. torch's allocator gives
-    the workspace. It stays theirs when this returns, because the memory is used again only by what
-    comes later on the same stream.
+    The function takes the arrays, the workspace, the options and the stream. torch's allocator
+    gives the workspace. It stays theirs when this returns, because the memory is used again only
+    by what comes later on the same stream.
     """
     first = arrays[0]
     assert first is not None

@@ -73,6 +73,8 @@ def library() -> ctypes.CDLL:
         "emulated_backward",
         "emulated_path_losses",
         "emulated_population_loss",
+        "emulated_train",
+        "emulated_normals",
     ):
         getattr(loaded, name).restype = ctypes.c_char_p
     return loaded
@@ -218,3 +220,94 @@ def population_loss(
     )
     assert error is None, error
     return found
+
+
+class _TrainOptions(ctypes.Structure):
+    _fields_ = (
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                *("S", "m", "d", "c", "n", "M", "batch", "x_shared", "y_shared"),
+                *("method", "labels", "train_w2", "steps", "record_every", "until", "evaluate"),
+                "round_to_float32",
+            )
+        ),
+        *((name, ctypes.c_double) for name in ("tol", "input_scale", "radius")),
+    )
+
+
+_METHODS = ("population_gd", "gd", "sgd")
+
+
+class NativeTraining:
+    """The trainer's CUDA functions of ``_native``, on CPU tensors."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.calls = 0
+
+    def train_ensemble_cuda(
+        self,
+        w1: Tensor,
+        w2: Tensor,
+        lr: Tensor,
+        seeds: Tensor,
+        x: Tensor | None,
+        y: Tensor | None,
+        v1: Tensor | None,
+        v2: Tensor | None,
+        zero_loss: Tensor,
+        limits: Tensor,
+        loss_out: Tensor,
+        trace: Tensor,
+        steps_out: Tensor,
+        status: Tensor,
+        workspace: Tensor | None,
+        method: str,
+        loss: str,
+        train_w2: bool,
+        steps: int,
+        batch_size: int,
+        tol: float,
+        record_every: int,
+        input_scale: float,
+        radius: float,
+        until: int,
+        evaluate: bool,
+        round_to_float32: bool,
+        stream: int,
+    ) -> int:
+        """Advance the students; without a workspace do nothing."""
+        if workspace is None:
+            return 8
+        self.calls += 1
+        labels = loss == "cross_entropy"
+        (S, m, d), c = w1.shape, w2.shape[1]
+        options = _TrainOptions(
+            *(S, m, d, c, 0 if x is None else x.shape[-2], 0 if v1 is None else len(v1)),
+            *(batch_size, x is None or x.ndim == 2, y is None or y.ndim == 2 - labels),
+            *(_METHODS.index(method), labels, train_w2, steps, record_every, until, evaluate),
+            *(round_to_float32, tol, input_scale, radius),
+        )
+        targets = (None, y) if labels else (y, None)
+        arrays = [w1, w2, lr, seeds, x, *targets, v1, v2, zero_loss, limits, loss_out, trace]
+        error = library().emulated_train(
+            int(w1.dtype == torch.float64),
+            ctypes.byref(options),
+            _pointers([*arrays, steps_out, status]),
+            ctypes.byref(_given(self.settings)),
+        )
+        assert error is None, error
+        return 8
+
+    def train_ensemble_normals_cuda(
+        self, seeds: Tensor, out: Tensor, step: int, stream: int
+    ) -> None:
+        """Write the normals of a step."""
+        error = library().emulated_normals(
+            *(ctypes.c_int64(size) for size in out.shape),
+            ctypes.c_void_p(seeds.data_ptr()),
+            ctypes.c_uint64(step),
+            ctypes.c_void_p(out.data_ptr()),
+        )
+        assert error is None, error

@@ -268,6 +268,11 @@ inline unsigned char* dynamic_shared() {
   return reinterpret_cast<unsigned char*>((address + 127) / 128 * 128);
 }
 
+inline void sine_cosine_2pi(double turns, double* sine, double* cosine) {
+  *sine = std::sin(2 * M_PI * turns);
+  *cosine = std::cos(2 * M_PI * turns);
+}
+
 inline void copy_async(void* shared, const void* global, bool valid) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0)) {

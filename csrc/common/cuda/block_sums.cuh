@@ -2,11 +2,10 @@
 // Sums over the threads of a block, known to all of them: lanes in a tree, then warps in order.
 #pragma once
 
+#include "common/cuda/shape.h"
 #include "cuda_device.h"
 
 namespace lmc::cuda {
-
-inline constexpr int kMostWarps = 8;
 
 // Adds up each of `values`. `scratch` has room for N kMostWarps doubles, and is free again on
 // return.

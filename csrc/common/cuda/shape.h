@@ -9,7 +9,8 @@
 
 namespace lmc::cuda {
 
-inline constexpr int kThreads = 256;
+inline constexpr int kThreads = 256;  // of most blocks, and the most of any
+inline constexpr int kMostWarps = kThreads / 32;
 inline constexpr int kTileColumns = 128;  // of every tile of pre-activations, see z_tile.cuh
 
 LMC_HOST_DEVICE inline int64_t blocks_of(int64_t count, int64_t size) {

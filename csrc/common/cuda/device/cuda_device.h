@@ -24,6 +24,10 @@ inline __device__ unsigned char* dynamic_shared() {
   return bytes;
 }
 
+inline __device__ void sine_cosine_2pi(double turns, double* sine, double* cosine) {
+  sincospi(2.0 * turns, sine, cosine);
+}
+
 // Copies 16 bytes from global to shared memory, or writes zeros when `valid` is false.
 inline __device__ void copy_async(void* shared, const void* global, bool valid) {
 #if __CUDA_ARCH__ >= 800

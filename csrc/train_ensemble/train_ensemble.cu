@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// train_ensemble on a GPU: a block trains a student, in shared memory where a student fits.
+#include "common/cuda_kernels.h"
+#include "train_ensemble/population_student.cuh"
+#include "train_ensemble/sample_student.cuh"
+
+namespace lmc::train_ensemble {
+namespace {
+
+using namespace cuda;
+using population_loss::kLargeTile;
+using population_loss::kSmallTile;
+
+// Block s trains student s, whose memory is `bytes` of shared memory behind the kernel's own, or
+// here.
+struct StudentMemory {
+  unsigned char* global;  // null: shared
+  int64_t bytes;
+
+  __device__ unsigned char* at(int64_t s, unsigned char* shared) const {
+    return global ? global + s * bytes : shared;
+  }
+};
+
+// Two blocks of an SM should fit, so that one computes while the other waits.
+bool resident(int64_t shared_bytes, const Device& device) {
+  return 2 * shared_bytes <= device.shared_memory;
+}
+
+struct TrainOnPopulation {
+  Run<double> run;
+  PopulationTeacher teacher;
+  StudentMemory memory;
+};
+
+template <int Tile, bool TrainW2>
+__global__ void __launch_bounds__(PairTile<Tile>::kThreads, Tile == kLargeTile ? 2 : 1)
+    train_on_population_kernel(TrainOnPopulation p) {
+  const int64_t s = blockIdx.x;
+  if (p.run.status[s] != kRunning) return;
+  unsigned char* const shared = dynamic_shared();
+  Workspace space(p.memory.at(s, shared + PairTile<Tile>::kSharedBytes));
+  const PopulationMemory memory(p.run.problem.sizes, space);
+  PopulationStudent<Tile, TrainW2> student(p.run, s, p.teacher, memory, shared);
+  descend(p.run, s, student);
+}
+
+template <int Tile>
+const char* launch_on_population(const TrainOnPopulation& p, int64_t students, size_t shared,
+                                 const Call& call) {
+  return launch(p.run.problem.train_w2 ? &train_on_population_kernel<Tile, true>
+                                       : &train_on_population_kernel<Tile, false>,
+                dim3(static_cast<unsigned>(students)), PairTile<Tile>::kThreads, shared,
+                call.stream, p);
+}
+
+const char* train_on_population(const Run<double>& run, Call& call) {
+  Device device{};
+  LMC_CUDA_TRY(use_device(call.device, &device));
+  const Sizes& z = run.problem.sizes;
+  const bool large = population_loss::tile_of(z.m) == kLargeTile;
+  const size_t fixed =
+      large ? PairTile<kLargeTile>::kSharedBytes : PairTile<kSmallTile>::kSharedBytes;
+  Workspace one(nullptr);
+  PopulationMemory(z, one);
+  const bool shared = resident(static_cast<int64_t>(fixed) + one.bytes(), device);
+
+  Workspace space(call.workspace);
+  const int tiles = static_cast<int>(blocks_of(z.M, population_loss::tile_of(z.M)));
+  const Prepared prepared(z.M, z.d, z.c, space);
+  auto* const shares = space.take<double>(tiles);
+  auto* const global = space.take<unsigned char>(shared ? 0 : z.S * one.bytes());
+  call.bytes = space.bytes();
+  if (call.workspace == nullptr) return nullptr;
+
+  const double scale = run.problem.input_scale;
+  LMC_CUDA_TRY(population_loss::prepare_teacher(prepared, run.problem.v1, run.problem.v2, shares,
+                                                call.stream));
+  const TrainOnPopulation p{run,
+                            {prepared, tiles, shares, scale / (2 * population_loss::kPi)},
+                            {shared ? nullptr : global, one.bytes()}};
+  const size_t bytes = fixed + (shared ? static_cast<size_t>(one.bytes()) : 0);
+  return large ? launch_on_population<kLargeTile>(p, z.S, bytes, call)
+               : launch_on_population<kSmallTile>(p, z.S, bytes, call);
+}
+
+template <class T>
+struct TrainOnSamples {
+  Run<T> run;
+  SampleShape shape;
+  StudentMemory near, far;
+};
+
+template <class T, int Rows>
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 1)
+    train_on_samples_kernel(TrainOnSamples<T> p) {
+  const int64_t s = blockIdx.x;
+  if (!p.run.evaluate && p.run.status[s] != kRunning) return;
+  Workspace near(p.near.at(s, dynamic_shared())), far(p.far.at(s, nullptr));
+  const SampleMemory<T> memory(p.shape, Rows, near, far);
+  SampleStudent<T, Rows> student(p.run, s, p.shape, memory);
+  descend(p.run, s, student);
+}
+
+template <class T>
+const char* train_on_samples(const Run<T>& run, Call& call) {
+  Device device{};
+  LMC_CUDA_TRY(use_device(call.device, &device));
+  const Problem<T>& p = run.problem;
+  const int rows = rows_of(p);
+  if (rows == 0) return "the student does not fit into one block";
+  const SampleShape shape(p, rows);
+  Workspace one_near(nullptr), one_far(nullptr);
+  SampleMemory<T>(shape, rows, one_near, one_far);
+  const bool shared = resident(one_near.bytes(), device);
+
+  Workspace space(call.workspace);
+  auto* const near = space.take<unsigned char>(shared ? 0 : p.sizes.S * one_near.bytes());
+  auto* const far = space.take<unsigned char>(p.sizes.S * one_far.bytes());
+  call.bytes = space.bytes();
+  if (call.workspace == nullptr) return nullptr;
+
+  const TrainOnSamples<T> q{
+      run, shape, {shared ? nullptr : near, one_near.bytes()}, {far, one_far.bytes()}};
+  return launch(rows == 64 ? &train_on_samples_kernel<T, 64> : &train_on_samples_kernel<T, 16>,
+                dim3(static_cast<unsigned>(p.sizes.S)), kThreads,
+                shared ? static_cast<size_t>(one_near.bytes()) : 0, call.stream, q);
+}
+
+template <class T>
+const char* train(const Run<T>& run, Call& call) {
+  if constexpr (sizeof(T) == 8)
+    if (run.problem.method == Method::population_gd) return train_on_population(run, call);
+  return train_on_samples(run, call);
+}
+
+// A thread owns two numbers of a student.
+__global__ void __launch_bounds__(kThreads) normals_kernel(Normals p) {
+  const int64_t pairs = (p.count + 1) / 2;
+  const int64_t e = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (e >= p.S * pairs) return;
+  const int64_t s = e / pairs, q = e % pairs;
+  const double2 two = two_normals(p.seeds[s], static_cast<uint64_t>(q), p.step);
+  double* const out = p.out + s * p.count + 2 * q;
+  out[0] = two.x;
+  if (2 * q + 1 < p.count) out[1] = two.y;
+}
+
+// Needs no workspace: it is called once.
+const char* normals(const Normals& p, Call& call) {
+  Device device{};
+  LMC_CUDA_TRY(use_device(call.device, &device));
+  return launch(&normals_kernel,
+                dim3(static_cast<unsigned>(blocks_of(p.S * ((p.count + 1) / 2), kThreads))),
+                kThreads, 0, call.stream, p);
+}
+
+const CudaKernel train_float32{"train_ensemble.float32", &train<float>};
+const CudaKernel train_float64{"train_ensemble.float64", &train<double>};
+const CudaKernel normals_float64{"train_ensemble.normals.float64", &normals};
+
+}  // namespace
+}  // namespace lmc::train_ensemble

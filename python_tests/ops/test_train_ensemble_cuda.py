@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: MIT
+"""The trainer's CUDA kernels on the CPU (emulated), against the reference and the CPU's kernels."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from compare import assert_close, rounding
+from test_train_ensemble import FIELDS, SHAPES, STEPS, N, objectives, single, students
+from test_train_ensemble_rules import KINDS, TEACHER, problem, rows, same_result, students_of
+from torch import Tensor
+
+import lmc_fast
+from lmc_fast import EnsembleResult, _native
+from lmc_fast.ensemble import ensemble_problem
+from lmc_fast.ops import _cuda
+from lmc_fast.ops._train_ensemble import fused
+from lmc_fast.ops._train_ensemble.outputs import Outputs
+from lmc_fast.reference.philox import normals
+from lmc_fast.reference.train_ensemble import train_ensemble as reference
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cuda_emulation import NativeTraining, Settings
+
+# Shared memory for what a kernel needs itself, and none for students.
+SMALL = {"population_gd": 35000, "other": 4096}
+
+
+def emulated(
+    w1: Tensor, w2: Tensor | None = None, *, settings: Settings | None = None, **options: object
+) -> EnsembleResult:
+    """Train by the kernels, in the launches that the driver makes."""
+    native = NativeTraining(settings)
+    stand_in = SimpleNamespace(
+        train_ensemble_cuda=native.train_ensemble_cuda,
+        train_ensemble_cuda_fits=_native.train_ensemble_cuda_fits,
+    )
+    given = ensemble_problem(w1, w2, **options)
+    outputs = Outputs.of(given)
+    workspace = torch.empty(1, dtype=torch.int64)
+
+    def run(function: object, arrays: tuple[Tensor | None, ...], *scalars: object) -> None:
+        function(*arrays, workspace, *scalars, 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "_native", stand_in)
+        patch.setattr(_cuda, "run", run)
+        assert fused.fits(given)
+        # A clock that stands still: launches of 1, 4, 16, ... steps.
+        fused.train_fused(given, outputs, clock=lambda: 0.0)
+    w1, w2, loss, trace, steps, diverged = outputs
+    return EnsembleResult(w1, w2, loss, trace, given.trace_steps, steps, diverged)
+
+
+@pytest.mark.parametrize("name", objectives(1, 1, 1, 0))
+@pytest.mark.parametrize(("c", "train_w2"), [(1, False), (1, True), (3, False), (11, True)])
+def test_follows_the_reference_step_by_step(name: str, c: int, train_w2: bool) -> None:
+    m, d = SHAPES[(list(objectives(1, 1, 1, 0)).index(name) + c) % len(SHAPES)]
+    c = max(c, 2) if "entropy" in name else c  # one class has no gradient
+    w1, w2 = students(2, m, d, c, train_w2, seed=m)
+    options = {"lr": torch.tensor([0.1, 0.3]) / max(m, 10), "steps": STEPS, "train_w2": train_w2}
+    arguments = {**options, "record_every": 7, **objectives(2, d, c, m)[name]}
+    got, want = emulated(w1, w2, **arguments), reference(w1, w2, **arguments)
+    assert got.steps.tolist() == want.steps.tolist() == [STEPS, STEPS]
+    assert got.diverged.tolist() == want.diverged.tolist() == [False, False]
+    shortest = min(1.0, float(want.w1.norm(dim=2).min())) if "population" in name else 1.0
+    for field in FIELDS:
+        size = max(1.0, float(getattr(want, field).abs().max()))
+        tolerance = rounding(STEPS * (N + m + d), size / shortest)
+        assert_close(getattr(got, field), getattr(want, field), tolerance, field)
+
+
+@pytest.mark.parametrize("name", objectives(1, 1, 1, 0))
+def test_the_first_hundred_steps_are_those_of_the_cpu(name: str) -> None:
+    w1, w2 = students(3, 33, 12, 3, True, seed=4)
+    options = {"lr": 0.01, "steps": 100, "train_w2": True, "record_every": 10}
+    arguments = {**options, **objectives(3, 12, 3, 4)[name]}
+    got, want = emulated(w1, w2, **arguments), lmc_fast.train_ensemble(w1, w2, **arguments)
+    for field in FIELDS:
+        assert_close(getattr(got, field), getattr(want, field), 1e-10, field)
+    assert torch.equal(got.steps, want.steps)
+    if name != "sgd fresh":
+        assert torch.equal(got.trace[:, -1], got.loss)
+
+
+@pytest.mark.parametrize("name", objectives(1, 1, 1, 0))
+def test_float32_stays_near_the_reference(name: str) -> None:
+    w1, w2 = (single(w) for w in students(2, 37, 9, 5, True, seed=5))
+    options = {"lr": 0.3 / 37, "steps": 20, "train_w2": True, "record_every": 10}
+    data = {key: single(value) for key, value in objectives(2, 9, 5, 5)[name].items()}
+    got, want = emulated(w1, w2, **options, **data), reference(w1, w2, **options, **data)
+    for field in FIELDS:
+        ours, exact = getattr(got, field), getattr(want, field).double()
+        assert ours.dtype == (torch.float32 if field in ("w1", "w2") else torch.float64)
+        error = float((ours.double() - exact).norm() / exact.norm())
+        assert error <= 20 * 10 * torch.finfo(torch.float32).eps, f"{field}: {error:.1e}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_bits_depend_on_the_student_alone(kind: str, dtype: torch.dtype) -> None:
+    arguments = problem(kind, dtype)
+    together = emulated(**arguments)
+    for chosen in ([2], [4, 0, 3]):
+        assert same_result(emulated(**students_of(arguments, chosen)), rows(together, chosen))
+    for order in (1, 5):
+        again = emulated(**arguments, settings=Settings(thread_order=order))
+        assert same_result(again, together)
+    small = Settings(shared_memory=SMALL.get(kind, SMALL["other"]))
+    assert same_result(emulated(**arguments, settings=small), together)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_diverging_student_keeps_its_last_finite_state_and_leaves_the_others_alone(
+    kind: str,
+) -> None:
+    arguments = problem(kind, torch.float64)
+    calm = emulated(**arguments)
+    assert not calm.diverged.any()
+    lr = torch.as_tensor(arguments["lr"]).expand(len(arguments["w1"])).clone()
+    lr[1] = 1e6
+    wild = emulated(**{**arguments, "lr": lr})
+    want = lmc_fast.train_ensemble(**{**arguments, "lr": lr})
+    assert wild.diverged.tolist() == want.diverged.tolist()
+    assert wild.diverged[1]
+    assert wild.steps.tolist() == want.steps.tolist()
+    assert torch.isfinite(wild.w1).all()
+    kept = [s for s in range(len(lr)) if s != 1]
+    assert same_result(rows(wild, kept), rows(calm, kept))
+    assert wild.trace.isnan().tolist() == want.trace.isnan().tolist()
+
+
+def test_students_stop_at_tol_where_the_cpu_stops_them() -> None:
+    arguments = problem("population_gd", torch.float64)
+    arguments = {**arguments, "tol": 6e-2, "steps": 400, "record_every": 50}
+    got, want = emulated(**arguments), lmc_fast.train_ensemble(**arguments)
+    assert got.steps.tolist() == want.steps.tolist()
+    assert (want.steps < 400).any()
+    assert got.trace.isnan().tolist() == want.trace.isnan().tolist()
+    assert_close(got.loss, want.loss, 1e-10, "loss")
+
+
+def test_float32_students_must_stay_finite_as_float32() -> None:
+    w1 = torch.full((1, 3, 4), 1e30)
+    arguments = {"teacher": TEACHER[:, :4], "lr": 1e10, "steps": 5}
+    got, want = emulated(w1, **arguments), lmc_fast.train_ensemble(w1, **arguments)
+    assert got.steps.tolist() == want.steps.tolist()
+    assert got.diverged.tolist() == want.diverged.tolist() == [True]
+    assert torch.equal(got.w1, want.w1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("steps", [0, 1])
+def test_few_steps(kind: str, steps: int) -> None:
+    arguments = {**problem(kind, torch.float64), "steps": steps, "record_every": 1}
+    got, want = emulated(**arguments), lmc_fast.train_ensemble(**arguments)
+    for field in FIELDS:
+        assert_close(getattr(got, field), getattr(want, field), 1e-12, field)
+    assert got.steps.tolist() == want.steps.tolist()
+
+
+# m, d, c, n, batch: one tile of samples and several, of 16 and of 64; widths beside the fours and
+# the tiles; batches across the borders of epochs; orders in shared memory and (n > 2048) not.
+SIZES = [
+    (1, 1, 1, 5, 5),
+    (7, 3, 2, 100, 64),
+    (65, 5, 1, 130, 17),
+    (130, 2, 1, 70, 65),
+    (12, 33, 3, 2100, 130),
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("method", ["gd", "sgd"])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_sizes(sizes: tuple[int, ...], method: str, loss: str) -> None:
+    m, d, c, n, batch = sizes
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    y = torch.randn(n, c, generator=generator, dtype=torch.float64)
+    if loss == "cross_entropy":
+        y = torch.randint(c, (n,), generator=generator)
+    w1, w2 = students(2, m, d, c, True, seed=m)
+    arguments = {"x": x, "y": y, "loss": loss, "method": method, "lr": 0.02, "train_w2": True}
+    arguments |= {"steps": 12, "seeds": [3, 2**40 + 1], "record_every": 5}
+    if method == "sgd":
+        arguments["batch_size"] = batch
+    got, want = emulated(w1, w2, **arguments), lmc_fast.train_ensemble(w1, w2, **arguments)
+    for field in FIELDS:
+        assert_close(getattr(got, field), getattr(want, field), 1e-11, field)
+
+
+def test_a_label_out_of_range_ends_in_divergence() -> None:
+    # On a GPU the driver cannot look at labels without waiting; the kernels must not read beyond.
+    w1, w2 = students(1, 5, 3, 4, True, seed=0)
+    x = torch.randn(10, 3, dtype=torch.float64)
+    given = {"x": x, "y": torch.zeros(10, dtype=torch.int64), "loss": "cross_entropy"}
+    options = {**given, "method": "gd", "lr": 0.1, "steps": 3, "train_w2": True}
+    y = given["y"]
+    native = NativeTraining()
+    checked = ensemble_problem(w1, w2, **options)
+    y[3] = 2**40
+    outputs = Outputs.of(checked)
+    call = fused._Call(checked, outputs)
+    call.zero_loss.fill_(1.0)
+    native.train_ensemble_cuda(
+        *call.arrays, torch.empty(1, dtype=torch.int64), *call.options(3, evaluate=False), 0
+    )
+    assert call.status.tolist() == [fused.DIVERGED]
+    assert torch.equal(outputs.w1, w1)
+
+
+def test_normals_are_those_of_the_reference() -> None:
+    seeds = torch.tensor([0, 7, 2**62 + 5])
+    out = torch.full((3, 33), torch.nan, dtype=torch.float64)
+    NativeTraining().train_ensemble_normals_cuda(seeds, out, 12345, 0)
+    for row, seed in zip(out, seeds.tolist(), strict=True):
+        expected = torch.from_numpy(normals(seed, 33, 12345))
+        torch.testing.assert_close(row, expected, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("method", "is_float64", "sizes", "expected"),
+    [
+        # m, d, c, M, n, batch
+        ("gd", False, (64, 10, 1, 0, 512, 0), True),
+        ("sgd", False, (100, 20, 1, 5, 0, 64), True),
+        ("sgd", True, (100, 20, 1, 5, 0, 64), True),
+        ("population_gd", True, (512, 100, 1, 5, 0, 0), True),
+        ("population_gd", True, (513, 10, 1, 5, 0, 0), False),
+        ("gd", False, (1000, 10, 1, 0, 512, 0), True),
+        ("gd", False, (16384, 10, 1, 0, 512, 0), False),
+        ("gd", False, (64, 784, 10, 0, 60000, 0), False),
+        ("sgd", False, (2**40, 2**20, 1, 0, 100, 10), False),
+    ],
+)
+def test_sizes_alone_decide_who_is_trained_by_one_block(
+    method: str, is_float64: bool, sizes: tuple[int, ...], expected: bool
+) -> None:
+    assert _native.train_ensemble_cuda_fits(method, is_float64, *sizes, False) == expected
