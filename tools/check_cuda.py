@@ -35,6 +35,11 @@ SPILL_FREE = (
     "split_terms_kernel",
     "path_kernel",
     "mean_losses_kernel",
+    "prepare_kernel",
+    "evaluate_kernel",
+    "sum_shares_kernel",
+    "train_on_samples_kernel",
+    "normals_kernel",
 )
 # Variants, as `short_name` writes them; each expression must find a kernel.
 TENSOR = (r"\brelu_sum_kernel<TensorTile", r"\bpath_kernel<TensorTile", r"\btensor_product_kernel<")

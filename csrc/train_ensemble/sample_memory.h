@@ -108,8 +108,9 @@ bool fits_one_block(const Problem<T>& p) {
   const Sizes& z = p.sizes;
   if (p.method == Method::population_gd) return z.m <= kWidest;
   const int64_t count = p.method == Method::sgd ? z.batch : z.n;
-  const auto work =
-      static_cast<double>(count) * static_cast<double>(z.m) * static_cast<double>(z.d + z.c);
+  const int64_t labelling = z.n == 0 ? z.M : 0;  // the teacher's neurons
+  const auto work = static_cast<double>(count) * static_cast<double>(z.m + labelling) *
+                    static_cast<double>(z.d + z.c);
   return work <= kMostWork && rows_of(p) > 0;
 }
 

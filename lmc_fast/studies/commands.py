@@ -105,7 +105,7 @@ def study(
             help="Where to train and measure; **auto** is a GPU where torch sees one and this "
             "build has CUDA kernels, else the CPU. Rows name theirs; another may finish a study.",
         ),
-    ] = "auto",
+    ] = "cpu",
     chunk: Annotated[
         int | None,
         typer.Option(

@@ -119,9 +119,8 @@ def run_study(
     threads : int, optional
         Threads per native call on the CPU; None leaves it to the library.
     device : str or torch.device
-        "cpu", "cuda", "cuda:1", or "auto", a GPU where there is one to use. As in torch a GPU is
-        asked for; the command's default is "auto". Devices differ by rounding: every row names
-        its own as ``backend``, and what one has begun another may finish.
+        "cpu", "cuda", "cuda:1", or "auto", a GPU where there is one to use. Devices differ by
+        rounding: every row names its own as ``backend``, and what one has begun another may finish.
     executor : Executor, optional
         Computes the chunks; None does so in the calling thread. It is left open. For a GPU its
         processes must be spawned, not forked.
