@@ -12,7 +12,8 @@
 //   h        becomes dz = dloss/df w2 where it is not zero
 //   g1       += dz^T x: a thread owns 4 x 4 of g1 and, where there are threads to spare, one of
 //            several runs of samples; a sum over its samples in order
-// The runs are added in order when the step is taken.
+// The runs are added in order when the step is taken. Weights are read only behind the barrier that
+// follows the samples' arrival, so that writing them needs none of its own.
 #pragma once
 
 #include "common/cuda/block_sums.cuh"
@@ -49,7 +50,6 @@ class SampleStudent {
       const int o = e / z_.m_pitch, j = e % z_.m_pitch;
       a_.w2[e] = j < z_.m ? w2[o * z_.m + j] : T(0);
     }
-    __syncthreads();
   }
 
   // The loss of step t, and its gradient; if the run only evaluates, the loss on all n samples.
@@ -71,7 +71,6 @@ class SampleStudent {
   __device__ void accept() {
     copy(z_.m, z_.d, a_.g1, z_.d_pitch, a_.w1, z_.d_pitch);
     if (z_.train_w2) copy(z_.c, z_.m, a_.g2, z_.m_pitch, a_.w2, z_.m_pitch);
-    __syncthreads();
   }
   __device__ void store() {
     copy(z_.m, z_.d, a_.w1, z_.d_pitch, p_.w1_out + s_ * z_.m * z_.d, z_.d);
