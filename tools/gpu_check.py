@@ -25,6 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "gpu-check"
 NO_GPU = 3
 SHOWN = 30  # last lines of a failed step
+# With tests marked gpu, beside those of the studies, which need more to be installed.
+GPU_TESTS = (
+    "ops/test_cuda.py",
+    "ops/test_population_loss_cuda.py",
+    "ops/test_train_ensemble_driver.py",
+    "test_cuda_matching.py",
+)
 SANITIZER_ERRORS = 99  # exit status that we ask compute-sanitizer for
 
 # What torch sees. The last line is read: torch may warn.
@@ -123,35 +130,49 @@ def pytest(*arguments: str, prefix: Sequence[str] = ()) -> list[str]:
     return [*prefix, python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
 
 
+def missing(*modules: str) -> str:
+    """Which of the modules is not installed, as a reason to skip a step; empty if all are."""
+    names = [name for name in modules if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(names)}" if names else ""
+
+
 def steps(figures: Path | None, quick: bool) -> list[Step]:
     """All steps in order. Their limits sum up to less than nine minutes."""
-    tests = ROOT / "python_tests" / "ops"
-    gpu_tests = str(tests / "test_cuda.py")
-    no_pytest = "" if importlib.util.find_spec("pytest") else "pytest is not installed"
+    tests = ROOT / "python_tests"
+    gpu_tests = [str(tests / name) for name in GPU_TESTS]
+    no_pytest = missing("pytest", "hypothesis")
+    no_studies = missing("pydantic", "safetensors")
+    no_digits = no_pytest or no_studies or missing("sklearn")
     sanitizer = shutil.which("compute-sanitizer")
     no_sanitizer = no_pytest or ("" if sanitizer else "compute-sanitizer is not on PATH")
     parallel = ["-p", "xdist", "-n", "8"] if importlib.util.find_spec("xdist") else []
+    studies = pytest("-m", "gpu", str(tests / "studies" / "test_cuda_studies.py"))
     times = [python(), "-m", "bench.cuda"]
-    times += ["--quick"] if quick else []
-    times += ["--out", str(figures)] if figures else []
+    rows = [*times, *(["--quick"] if quick else []), *(["--out", str(figures)] if figures else [])]
+    study = [*times, "--study", "15"]
+    study += ["--out", str(figures.with_stem(f"{figures.stem}-study"))] if figures else []
+    no_time = "left out by --quick" if quick else ""
     found = [
-        Step("build", install_command(), 150),
-        Step("import", [python(), "-c", IMPORTED], 20),
-        Step("GPU tests", pytest(gpu_tests), 70, no_pytest, wanted=" passed"),
-        Step("bench", times, 100),
+        Step("build", install_command(), 130),
+        Step("import", [python(), "-c", IMPORTED], 10),
+        Step("GPU tests", pytest("-m", "gpu", *gpu_tests), 70, no_pytest, wanted=" passed"),
+        Step("study tests", studies, 20, no_digits, wanted=" passed"),
+        Step("bench", rows, 125),
+        Step("bench study", study, 40, no_studies or no_time),
     ]
     # -x: what follows an error of the device fails as well.
-    selected = ["-x", "-m", "gpu and sanitize_quick", gpu_tests]
-    for tool, limit in (("memcheck", 60), ("racecheck", 50), ("initcheck", 40)):
+    selected = ["-x", "-m", "gpu and sanitize_quick", *gpu_tests]
+    for tool, limit in (("memcheck", 50), ("racecheck", 40), ("initcheck", 25)):
         options = ["--tool", tool, "--error-exitcode", str(SANITIZER_ERRORS)]
         if tool == "memcheck":  # torch's calls that fail as it looks around are no errors of ours
             options += ["--report-api-errors", "no"]
         command = pytest(*selected, prefix=[sanitizer or "", *options])
         found.append(Step(tool, command, limit, no_sanitizer, wanted=" passed"))
     # test_cpu_targets.py runs all the others again.
-    some = ["-m", "sanitize_quick and not gpu", "--ignore", str(tests / "test_cpu_targets.py")]
-    native = pytest(*some, *parallel, str(tests))
-    return [*found, Step("CPU tests", native, 40, no_pytest, wanted=" passed")]
+    ops = tests / "ops"
+    some = ["-m", "sanitize_quick and not gpu", "--ignore", str(ops / "test_cpu_targets.py")]
+    native = pytest(*some, *parallel, str(ops))
+    return [*found, Step("CPU tests", native, 25, no_pytest, wanted=" passed")]
 
 
 def allowance(rest: Sequence[Step], seconds: float) -> float:
@@ -228,7 +249,7 @@ def show(step: Step, outcome: Outcome, log: Path) -> None:
     if outcome.result == "skipped" or not log.exists():
         return
     lines = log.read_text(errors="replace").splitlines()
-    if step.name != "bench":
+    if not step.name.startswith("bench"):
         lines = lines[-SHOWN:] if outcome.result != "passed" else []
     print("\n".join(lines), flush=True)
 
