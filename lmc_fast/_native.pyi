@@ -202,6 +202,8 @@ def train_ensemble_cuda(
     trace: Any,
     steps_out: Any,
     status: Any,
+    orders: Any | None,
+    epochs: Any | None,
     workspace: Any | None,
     method: str,
     loss: str,

@@ -220,19 +220,26 @@ def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return norm_u, norm_v, (unit_u @ unit_v.T).clamp(-1, 1)
 
 
+def _single(net: Weights, p: int) -> Weights:
+    """Network p in memory of its own: products then do not depend on where in the stack it lay."""
+    return Weights(*(None if t is None else t[p].clone() for t in net))  # type: ignore[arg-type]
+
+
 def _weights_cost(a: Weights, b: Weights, p: int) -> Tensor:
-    inner = a.w1[p].double() @ b.w1[p].double().T + a.w2[p].double().T @ b.w2[p].double()
+    a, b = _single(a, p), _single(b, p)
+    inner = a.w1.double() @ b.w1.double().T + a.w2.double().T @ b.w2.double()
     if a.b1 is not None and b.b1 is not None:
-        inner = inner + a.b1[p].double()[:, None] * b.b1[p].double()
+        inner = inner + a.b1.double()[:, None] * b.b1.double()
     return -inner
 
 
 def _activations_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
-    inner = torch.zeros(a.w1.shape[1], a.w1.shape[1], dtype=torch.float64, device=x.device)
+    a, b = _single(a, p), _single(b, p)
+    m = len(a.w1)
+    inner = torch.zeros(m, m, dtype=torch.float64, device=x.device)
     for block in torch.split(x, _BLOCK):
         active_a, active_b = (
-            (block @ net.w1[p].T + (0 if net.b1 is None else net.b1[p])).relu().double()
-            for net in (a, b)
+            (block @ net.w1.T + (0 if net.b1 is None else net.b1)).relu().double() for net in (a, b)
         )
         inner += active_a.T @ active_b
     return -inner / len(x)

@@ -38,9 +38,11 @@ SPILL_FREE = (
     "prepare_kernel",
     "evaluate_kernel",
     "sum_shares_kernel",
-    "train_on_samples_kernel",
+    "add_shares_kernel",
     "normals_kernel",
 )
+# Kernels that may keep so many bytes of what outlives their inner loops in local memory.
+NEARLY_SPILL_FREE = {"train_on_population_kernel": 32, "train_on_samples_kernel": 32}
 # Variants, as `short_name` writes them; each expression must find a kernel.
 TENSOR = (r"\brelu_sum_kernel<TensorTile", r"\bpath_kernel<TensorTile", r"\btensor_product_kernel<")
 SIMT = (
@@ -105,18 +107,24 @@ def base_name(name: str) -> str:
     return match[1] if match else name
 
 
+def allowed_bytes(name: str) -> float:
+    """Bytes of local memory that a kernel may have."""
+    base = base_name(name)
+    return 0 if base in SPILL_FREE else NEARLY_SPILL_FREE.get(base, float("inf"))
+
+
 def spill_faults(kernels: Iterable[Kernel], capabilities: Iterable[int]) -> list[str]:
-    """Local memory in kernels of `SPILL_FREE`, and those of that list that are not there."""
+    """Local memory beyond what is allowed, and declared kernels that are not there."""
     ordered = sorted(kernels, key=lambda k: (k.name, k.capability))
     faults = [
         f"{k.name}, sm_{k.capability}: {k.stack} bytes stack frame, "
         f"{k.spill_stores} bytes spill stores, {k.spill_loads} bytes spill loads"
         for k in ordered
-        if base_name(k.name) in SPILL_FREE and (k.stack or k.spill_stores or k.spill_loads)
+        if max(k.stack, k.spill_stores, k.spill_loads) > allowed_bytes(k.name)
     ]
     for capability in capabilities:
         found = {base_name(k.name) for k in ordered if k.capability == capability}
-        missing = [name for name in SPILL_FREE if name not in found]
+        missing = [name for name in (*SPILL_FREE, *NEARLY_SPILL_FREE) if name not in found]
         faults += [f"{name}, sm_{capability}: declared spill-free, not found" for name in missing]
     return faults
 

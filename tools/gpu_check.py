@@ -29,6 +29,7 @@ SHOWN = 30  # last lines of a failed step
 GPU_TESTS = (
     "ops/test_cuda.py",
     "ops/test_population_loss_cuda.py",
+    "ops/test_train_ensemble_cuda.py",
     "ops/test_train_ensemble_driver.py",
     "test_cuda_matching.py",
 )

@@ -33,21 +33,22 @@ struct EvaluateTiles {
   double *dw1, *dw2;  // (networks, m, d), (networks, c, m)
   double factor;
   double* shares;  // (networks, tiles), overwritten
+  int64_t first_block;
 };
 
-// Block x owns tile x % tiles of network x / tiles.
+// Block x of all owns tile x % tiles of network x / tiles.
 template <int Tile, Wanted kWanted>
 __global__ void __launch_bounds__(PairTile<Tile>::kThreads, Tile == kLargeTile ? 2 : 1)
     evaluate_kernel(EvaluateTiles p) {
-  const int64_t network = blockIdx.x / p.tiles;
-  const int tile = static_cast<int>(blockIdx.x % p.tiles);
+  const int64_t block = p.first_block + blockIdx.x, network = block / p.tiles;
+  const int tile = static_cast<int>(block % p.tiles);
   const Prepared student = p.students.at(network);
   const PairGradients gradients{p.dw1 + network * student.m * student.d,
                                 p.dw2 + network * student.c * student.m, student.d, p.factor};
   PairTile<Tile> pairs(dynamic_shared());
   const double share = pairs.template evaluate<kWanted>(
       student, p.has_teacher ? &p.teacher : nullptr, tile * Tile, gradients);
-  if (threadIdx.x == 0) p.shares[blockIdx.x] = share;
+  if (threadIdx.x == 0) p.shares[block] = share;
 }
 
 struct SumShares {
@@ -77,29 +78,41 @@ const char* prepare(int64_t networks, const Prepared& to, const double* w1, cons
                 kThreads, 0, stream, PrepareNetworks{networks, to, w1, w2});
 }
 
+// In launches of about a tenth of a second at most, for a block of mean speed.
 template <int Tile>
-const char* evaluate_tiles(int64_t networks, const EvaluateTiles& p, Wanted wanted, void* stream) {
+const char* evaluate_tiles(int64_t networks, EvaluateTiles p, Wanted wanted, double rate,
+                           void* stream) {
   const auto kernel = wanted == kLoss        ? &evaluate_kernel<Tile, kLoss>
                       : wanted == kGradient1 ? &evaluate_kernel<Tile, kGradient1>
                                              : &evaluate_kernel<Tile, kGradients>;
-  return launch(kernel, dim3(static_cast<unsigned>(networks * p.tiles)), PairTile<Tile>::kThreads,
-                PairTile<Tile>::kSharedBytes, stream, p);
+  const double partners = static_cast<double>(p.students.m) + p.teacher.m;
+  const double work = Tile * partners * (3.0 * p.students.d + 2.0 * p.students.c + 60);
+  const auto together = static_cast<int64_t>(0.1 * rate / work) + 1;
+  const int64_t blocks = networks * p.tiles;
+  for (; p.first_block < blocks; p.first_block += together) {
+    const int64_t left = blocks - p.first_block;
+    LMC_CUDA_TRY(launch(kernel, dim3(static_cast<unsigned>(left < together ? left : together)),
+                        PairTile<Tile>::kThreads, PairTile<Tile>::kSharedBytes, stream, p));
+  }
+  return nullptr;
 }
 
-const char* evaluate(int64_t networks, const EvaluateTiles& p, Wanted wanted, void* stream) {
+const char* evaluate(int64_t networks, const EvaluateTiles& p, Wanted wanted, double rate,
+                     void* stream) {
   if (p.students.m == 0) return nullptr;
   return tile_of(p.students.m) == kLargeTile
-             ? evaluate_tiles<kLargeTile>(networks, p, wanted, stream)
-             : evaluate_tiles<kSmallTile>(networks, p, wanted, stream);
+             ? evaluate_tiles<kLargeTile>(networks, p, wanted, rate, stream)
+             : evaluate_tiles<kSmallTile>(networks, p, wanted, rate, stream);
 }
 
 }  // namespace
 
 const char* prepare_teacher(const Prepared& teacher, const double* v1, const double* v2,
-                            double* shares, void* stream) {
+                            double* shares, const Device& device, void* stream) {
   LMC_CUDA_TRY(prepare(1, teacher, v1, v2, stream));
-  return evaluate(1, {tiles_of(teacher.m), false, teacher, teacher, nullptr, nullptr, 0.0, shares},
-                  kLoss, stream);
+  return evaluate(1,
+                  {tiles_of(teacher.m), false, teacher, teacher, nullptr, nullptr, 0.0, shares, 0},
+                  kLoss, device.float64_rate, stream);
 }
 
 namespace {
@@ -124,15 +137,15 @@ const char* population_loss(const Loss& p, Call& call) {
   if (call.workspace == nullptr) return nullptr;
 
   const double factor = p.scale / (2 * kPi);
-  LMC_CUDA_TRY(prepare_teacher(teacher, p.v1, p.v2, teacher_shares, call.stream));
+  LMC_CUDA_TRY(prepare_teacher(teacher, p.v1, p.v2, teacher_shares, device, call.stream));
   for (int64_t first = 0; first < p.S; first += group) {
     const int64_t networks = p.S - first < group ? p.S - first : group;
     const int64_t w1_offset = first * z.m * z.d, w2_offset = first * z.c * z.m;
     LMC_CUDA_TRY(prepare(networks, students, p.w1 + w1_offset, p.w2 + w2_offset, call.stream));
     double* const dw1 = p.dw1 ? p.dw1 + w1_offset : unwanted;
     double* const dw2 = p.dw2 ? p.dw2 + w2_offset : nullptr;
-    LMC_CUDA_TRY(evaluate(networks, {tiles, true, students, teacher, dw1, dw2, factor, shares},
-                          wanted, call.stream));
+    LMC_CUDA_TRY(evaluate(networks, {tiles, true, students, teacher, dw1, dw2, factor, shares, 0},
+                          wanted, device.float64_rate, call.stream));
     const SumShares sum{networks, tiles,          teacher_tiles, factor,
                         shares,   teacher_shares, p.loss + first};
     LMC_CUDA_TRY(launch(&sum_shares_kernel,

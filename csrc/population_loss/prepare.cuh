@@ -100,6 +100,6 @@ inline __device__ void prepare_neuron(const Prepared& to, int j, const double* w
 // For the trainer: prepares a teacher v1 (M, d), v2 (c, M) and writes its tiles' shares of the
 // loss. Defined in population_loss.cu.
 const char* prepare_teacher(const Prepared& teacher, const double* v1, const double* v2,
-                            double* shares, void* stream);
+                            double* shares, const Device& device, void* stream);
 
 }  // namespace lmc::population_loss

@@ -7,7 +7,7 @@
 //   store()       writes the weights back
 // Its rules, and their order, are those of lmc_fast/reference/train_ensemble.py. Between launches a
 // student is its weights, its step, its limit and its status; how many steps a launch takes changes
-// nothing.
+// nothing. If the run only evaluates, the loss is returned and nothing is written.
 #pragma once
 
 #include "train_ensemble/train_ensemble_cuda.h"
@@ -22,7 +22,7 @@ struct Proposal {
 };
 
 template <class T, class Student>
-__device__ void descend(const Run<T>& run, int64_t s, Student& student) {
+__device__ double descend(const Run<T>& run, int64_t s, Student& student) {
   const Problem<T>& p = run.problem;
   const bool exact = p.method != Method::sgd;
   const double infinity = 1.0 / 0.0;
@@ -32,8 +32,8 @@ __device__ void descend(const Run<T>& run, int64_t s, Student& student) {
     const bool last = t == p.steps;
     if (t >= run.until && !(exact && last) && !run.evaluate) break;
     const double loss = student.loss(t);
-    if ((exact || run.evaluate) && threadIdx.x == 0) p.loss_out[s] = loss;
-    if (run.evaluate) return;
+    if (run.evaluate) return loss;
+    if (exact && threadIdx.x == 0) p.loss_out[s] = loss;
     const double zero = run.zero_loss[s];
     const bool sets_limit = exact && t == 0;
     const double limit =
@@ -62,9 +62,11 @@ __device__ void descend(const Run<T>& run, int64_t s, Student& student) {
     ++t;
   }
   student.store();
-  if (threadIdx.x != 0) return;
-  p.steps_out[s] = t;
-  run.status[s] = status;
+  if (threadIdx.x == 0) {
+    p.steps_out[s] = t;
+    run.status[s] = status;
+  }
+  return 0;
 }
 
 // What a block adds up to know whether a step may be taken.

@@ -47,39 +47,29 @@ struct SampleShape {
   }
 };
 
-// `near` is shared memory where it fits. All of it is written before it is read.
+// In shared memory where it fits. All of it is written before it is read.
 template <class T>
 struct SampleMemory {
-  T *w1, *w2;                 // (m4, d_pitch), (c, m_pitch)
-  T *g1, *g2;                 // (groups1, m4, d_pitch), (groups2, c, m_pitch)
-  T* h;                       // (rows, m_pitch): activations of a tile of samples, then dz
-  T *x, *y, *f;               // (rows, d_pitch), (rows, c), (rows, c): f, then dloss/df
-  int* labels;                // (rows)
-  int* chosen;                // (batch): the samples of a step
-  uint32_t *order, *choices;  // (n)
+  T *w1, *w2;    // (m4, d_pitch), (c, m_pitch)
+  T *g1, *g2;    // (groups1, m4, d_pitch), (groups2, c, m_pitch)
+  T* h;          // (rows, m_pitch): activations of a tile of samples, then dz
+  T *x, *y, *f;  // (rows, d_pitch), (rows, c), (rows, c): f, then dloss/df
+  int* labels;   // (rows)
+  int* chosen;   // (batch): the samples of a step
   double* scratch;
 
-  LMC_HOST_DEVICE SampleMemory(const SampleShape& z, int rows, cuda::Workspace& near,
-                               cuda::Workspace& far)
-      : w1(near.take<T>(int64_t{z.m4} * z.d_pitch)),
-        w2(near.take<T>(int64_t{z.c} * z.m_pitch)),
-        g1(near.take<T>(int64_t{z.groups1} * z.m4 * z.d_pitch)),
-        g2(near.take<T>(z.train_w2 ? int64_t{z.groups2} * z.c * z.m_pitch : 0)),
-        h(near.take<T>(int64_t{rows} * z.m_pitch)),
-        x(near.take<T>(int64_t{rows} * z.d_pitch)),
-        y(near.take<T>(int64_t{rows} * z.c)),
-        f(near.take<T>(int64_t{rows} * z.c)),
-        labels(near.take<int>(rows)),
-        chosen(near.take<int>(z.mini_batches ? z.batch : 0)),
-        scratch(near.take<double>(2 * cuda::kMostWarps)) {
-    // One thread exchanges samples one by one: near by, if that takes little.
-    const int64_t count = z.mini_batches ? 2 * int64_t{z.n} : 0;
-    const bool few = z.n <= 2048;
-    auto* const order_near = near.take<uint32_t>(few ? count : 0);
-    auto* const order_far = far.take<uint32_t>(few ? 0 : count);
-    order = few ? order_near : order_far;
-    choices = order + z.n;
-  }
+  LMC_HOST_DEVICE SampleMemory(const SampleShape& z, int rows, cuda::Workspace& space)
+      : w1(space.take<T>(int64_t{z.m4} * z.d_pitch)),
+        w2(space.take<T>(int64_t{z.c} * z.m_pitch)),
+        g1(space.take<T>(int64_t{z.groups1} * z.m4 * z.d_pitch)),
+        g2(space.take<T>(z.train_w2 ? int64_t{z.groups2} * z.c * z.m_pitch : 0)),
+        h(space.take<T>(int64_t{rows} * z.m_pitch)),
+        x(space.take<T>(int64_t{rows} * z.d_pitch)),
+        y(space.take<T>(int64_t{rows} * z.c)),
+        f(space.take<T>(int64_t{rows} * z.c)),
+        labels(space.take<int>(rows)),
+        chosen(space.take<int>(z.mini_batches ? z.batch : 0)),
+        scratch(space.take<double>(2 * cuda::kMostWarps)) {}
 };
 
 // Samples of a tile: few where the step has few, or where the activations of more would take too
@@ -92,26 +82,35 @@ int rows_of(const Problem<T>& p) {
   const int64_t count = p.method == Method::sgd ? p.sizes.batch : p.sizes.n;
   for (int rows : {64, 16}) {
     if (rows == 64 && count <= 16) continue;
-    cuda::Workspace near(nullptr), far(nullptr);
-    SampleMemory<T>(SampleShape(p, rows), rows, near, far);
-    if (near.bytes() <= kMost) return rows;
+    cuda::Workspace space(nullptr);
+    SampleMemory<T>(SampleShape(p, rows), rows, space);
+    if (space.bytes() <= kMost) return rows;
   }
   return 0;
 }
 
-// Whether a student of these sizes is trained by one block, which then works at a step for some
-// milliseconds at most: a function of the sizes alone, so that bits are too.
+// Multiply-adds that one block is given at a time: some milliseconds of them.
+inline constexpr double kBlockWork = 1 << 26;
+
+// Samples that one block evaluates, of all n: whole tiles.
+inline int64_t samples_of_range(const Sizes& z) {
+  const double each = static_cast<double>(z.m) * static_cast<double>(z.d + z.c) + 1;
+  const auto samples = static_cast<int64_t>(kBlockWork / each) / 64 * 64;
+  return samples < 64 ? 64 : samples;
+}
+
+// Whether a student of these sizes is trained by one block: a function of the sizes alone, so that
+// bits are too. A pair of neurons takes about 3 d + 60 multiply-adds of float64.
 template <class T>
 bool fits_one_block(const Problem<T>& p) {
-  constexpr int64_t kWidest = 512;
-  constexpr double kMostWork = 1 << 26;
   const Sizes& z = p.sizes;
-  if (p.method == Method::population_gd) return z.m <= kWidest;
-  const int64_t count = p.method == Method::sgd ? z.batch : z.n;
-  const int64_t labelling = z.n == 0 ? z.M : 0;  // the teacher's neurons
-  const auto work = static_cast<double>(count) * static_cast<double>(z.m + labelling) *
-                    static_cast<double>(z.d + z.c);
-  return work <= kMostWork && rows_of(p) > 0;
+  const auto m = static_cast<double>(z.m), M = static_cast<double>(z.M);
+  const auto d = static_cast<double>(z.d), c = static_cast<double>(z.c);
+  if (p.method == Method::population_gd)
+    return z.m <= 512 && m * (m + M) * (3 * d + 2 * c + 60) <= 4 * kBlockWork;
+  const auto count = static_cast<double>(p.method == Method::sgd ? z.batch : z.n);
+  const double labelling = z.n == 0 ? M : 0;  // the teacher's neurons
+  return count * (m + labelling) * (d + c) <= kBlockWork && rows_of(p) > 0;
 }
 
 }  // namespace lmc::train_ensemble

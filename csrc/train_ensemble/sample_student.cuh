@@ -32,14 +32,22 @@ __device__ Four<T> four(const T* from) {
   return *reinterpret_cast<const Four<T>*>(from);
 }
 
+// A run that, if it only evaluates, takes the samples in ranges.
+template <class T>
+struct SampleRun : Run<T> {
+  int64_t range, first_range, ranges;
+  double* shares;  // (S, ranges)
+};
+
 template <class T, int Rows>
 class SampleStudent {
  public:
   static constexpr int kThreads = cuda::kThreads;
 
-  __device__ SampleStudent(const Run<T>& run, int64_t s, const SampleShape& z,
+  __device__ SampleStudent(const SampleRun<T>& run, int64_t s, const SampleShape& z,
                            const SampleMemory<T>& memory)
-      : p_(run.problem), z_(z), a_(memory), s_(s), evaluate_(run.evaluate) {
+      : run_(run), p_(run.problem), z_(z), a_(memory), s_(s) {
+    if (z_.mini_batches && !run.evaluate) epoch_ = run.epochs[s];
     const T* const w1 = p_.w1_out + s * z_.m * z_.d;
     const T* const w2 = p_.w2_out + s * z_.c * z_.m;
     for (int e = tid(); e < z_.m4 * z_.d_pitch; e += kThreads) {
@@ -52,11 +60,19 @@ class SampleStudent {
     }
   }
 
-  // The loss of step t, and its gradient; if the run only evaluates, the loss on all n samples.
+  // The loss of step t, and its gradient; if the run only evaluates, block y's share of the loss on
+  // all n samples.
   __device__ double loss(int64_t t) {
-    const bool batch = p_.method == Method::sgd && !evaluate_, chosen = batch && z_.mini_batches;
-    if (chosen) choose_batch(t);
-    return pass(batch ? z_.batch : z_.n, chosen, !evaluate_, t);
+    const bool batch = p_.method == Method::sgd && !run_.evaluate;
+    if (batch && z_.mini_batches) choose_batch(t);
+    const int count = batch ? z_.batch : z_.n;
+    int first = 0, last = count;
+    if (run_.evaluate) {
+      first = static_cast<int>((run_.first_range + blockIdx.y) * run_.range);
+      last = count - first < run_.range ? count : first + static_cast<int>(run_.range);
+    }
+    const double sum = pass(first, last, count, t);
+    return cuda::block_sum<kThreads>(sum, a_.scratch) / static_cast<double>(count);
   }
 
   __device__ Proposal propose(double rate) {
@@ -75,6 +91,7 @@ class SampleStudent {
   __device__ void store() {
     copy(z_.m, z_.d, a_.w1, z_.d_pitch, p_.w1_out + s_ * z_.m * z_.d, z_.d);
     if (z_.train_w2) copy(z_.c, z_.m, a_.w2, z_.m_pitch, p_.w2_out + s_ * z_.c * z_.m, z_.m);
+    if (z_.mini_batches && tid() == 0) run_.epochs[s_] = epoch_;
   }
 
  private:
@@ -104,16 +121,16 @@ class SampleStudent {
     }
   }
 
-  // The mean loss on `count` samples.
-  __device__ double pass(int count, bool chosen, bool gradient, int64_t t) {
+  // This thread's part of the losses of samples begin ... end - 1, of `count`; their gradients.
+  __device__ double pass(int begin, int end, int count, int64_t t) {
     const T scale = T(1) / static_cast<T>(count);
     double sum = 0;
-    for (int first = 0; first < count; first += Rows) {
-      const int rows = count - first < Rows ? count - first : Rows;
+    for (int first = begin; first < end; first += Rows) {
+      const int rows = end - first < Rows ? end - first : Rows;
       if (z_.fresh)
         draw(first, rows, t);
       else
-        gather(first, rows, chosen);
+        gather(first, rows);
       __syncthreads();
       activate();
       __syncthreads();
@@ -121,7 +138,7 @@ class SampleStudent {
       __syncthreads();
       if (tid() < Rows) sum += residual(tid(), tid() < rows, scale);
       __syncthreads();
-      if (gradient) {
+      if (!run_.evaluate) {
         if (z_.train_w2) {
           add_to_g2(first == 0);
           __syncthreads();
@@ -132,30 +149,32 @@ class SampleStudent {
       }
       __syncthreads();
     }
-    return cuda::block_sum<kThreads>(sum, a_.scratch) / static_cast<double>(count);
+    return sum;
   }
 
   // Which samples step t takes: batches are laid end to end over the shuffled epochs.
   __device__ void choose_batch(int64_t t) {
+    uint32_t* const order = run_.orders + s_ * 2 * z_.n;
     const int64_t start = t * z_.batch;
     for (int done = 0; done < z_.batch;) {
       const int64_t epoch = (start + done) / z_.n;
       const int at = static_cast<int>((start + done) % z_.n);
       if (epoch != epoch_) {
-        fill_shuffle<kThreads>(p_.seeds[s_], z_.n, static_cast<uint64_t>(epoch), a_.choices,
-                               a_.order);
+        fill_shuffle<kThreads>(p_.seeds[s_], z_.n, static_cast<uint64_t>(epoch), order + z_.n,
+                               order);
         epoch_ = epoch;
       }
       const int left = z_.n - at, take = z_.batch - done < left ? z_.batch - done : left;
       for (int i = tid(); i < take; i += kThreads)
-        a_.chosen[done + i] = static_cast<int>(a_.order[at + i]);
+        a_.chosen[done + i] = static_cast<int>(order[at + i]);
       done += take;
     }
     __syncthreads();
   }
 
   // Samples beyond the last are zero.
-  __device__ void gather(int first, int rows, bool chosen) {
+  __device__ void gather(int first, int rows) {
+    const bool chosen = z_.mini_batches && !run_.evaluate;
     const auto sample = [&](int i) {
       return static_cast<int64_t>(chosen ? a_.chosen[first + i] : first + i);
     };
@@ -371,11 +390,11 @@ class SampleStudent {
     }
   }
 
+  const SampleRun<T>& run_;
   const Problem<T>& p_;
   const SampleShape& z_;
   const SampleMemory<T> a_;
   const int64_t s_;
-  const bool evaluate_;
   int64_t epoch_ = -1;
 };
 

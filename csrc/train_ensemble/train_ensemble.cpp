@@ -159,17 +159,17 @@ void train(py::handle w1_, py::handle w2_, py::handle lr_, py::handle seeds_, py
 int64_t train_cuda(py::handle w1_, py::handle w2_, py::handle lr_, py::handle seeds_, py::handle x_,
                    py::handle y_, py::handle v1_, py::handle v2_, py::handle zero_loss_,
                    py::handle limits_, py::handle loss_out_, py::handle trace_,
-                   py::handle steps_out_, py::handle status_, py::handle workspace,
-                   const std::string& method, const std::string& loss, bool train_w2, int64_t steps,
-                   int64_t batch_size, double tol, int64_t record_every, double input_scale,
-                   double radius, int64_t until, bool evaluate, bool round_to_float32,
-                   uintptr_t stream) {
+                   py::handle steps_out_, py::handle status_, py::handle orders_,
+                   py::handle epochs_, py::handle workspace, const std::string& method,
+                   const std::string& loss, bool train_w2, int64_t steps, int64_t batch_size,
+                   double tol, int64_t record_every, double input_scale, double radius,
+                   int64_t until, bool evaluate, bool round_to_float32, uintptr_t stream) {
   TensorView w1(w1_, "w1"), w2(w2_, "w2"), lr(lr_, "lr"), seeds(seeds_, "seeds");
   TensorView zero_loss(zero_loss_, "zero_loss"), limits(limits_, "limits");
   TensorView loss_out(loss_out_, "loss_out"), trace(trace_, "trace");
   TensorView steps_out(steps_out_, "steps_out"), status(status_, "status");
   std::vector<TensorView> others;
-  others.reserve(4);
+  others.reserve(6);
   const Sizes z = read_sizes(w1, w2, batch_size);
   return with_float_type(w1, [&](auto zero) {
     using T = decltype(zero);
@@ -202,6 +202,16 @@ int64_t train_cuda(py::handle w1_, py::handle w2_, py::handle lr_, py::handle se
     run.zero_loss = zero_loss.input<double>({z.S}, device);
     run.limits = limits.output<double>({z.S}, device);
     run.status = status.output<int32_t>({z.S}, device);
+    const bool mini_batches = p.method == Method::sgd && p.sizes.n > 0;
+    if (mini_batches != !orders_.is_none())
+      throw py::value_error("orders and epochs go with sgd on fixed samples, and only with it");
+    if (mini_batches) {
+      others.emplace_back(orders_, "orders");
+      run.orders =
+          reinterpret_cast<uint32_t*>(others.back().output<int32_t>({z.S, 2, p.sizes.n}, device));
+      others.emplace_back(epochs_, "epochs");
+      run.epochs = others.back().output<int64_t>({z.S}, device);
+    }
     run.until = until;
     run.evaluate = evaluate;
     run.round_to_float32 = round_to_float32;
@@ -262,10 +272,10 @@ const Bindings bindings{[](py::module_& m) {
         "Trains S students; the outputs are overwritten. radius 0 means Gaussian inputs.");
   m.def("train_ensemble_cuda", &train_cuda, arg("w1"), arg("w2"), arg("lr"), arg("seeds"), arg("x"),
         arg("y"), arg("v1"), arg("v2"), arg("zero_loss"), arg("limits"), arg("loss_out"),
-        arg("trace"), arg("steps_out"), arg("status"), arg("workspace"), arg("method"), arg("loss"),
-        arg("train_w2"), arg("steps"), arg("batch_size"), arg("tol"), arg("record_every"),
-        arg("input_scale"), arg("radius"), arg("until"), arg("evaluate"), arg("round_to_float32"),
-        arg("stream"),
+        arg("trace"), arg("steps_out"), arg("status"), arg("orders"), arg("epochs"),
+        arg("workspace"), arg("method"), arg("loss"), arg("train_w2"), arg("steps"),
+        arg("batch_size"), arg("tol"), arg("record_every"), arg("input_scale"), arg("radius"),
+        arg("until"), arg("evaluate"), arg("round_to_float32"), arg("stream"),
         "Advances S students on a CUDA device to the step `until`; w1, w2 and all from limits on "
         "are their state. Workspace and stream as in two_layer_relu_forward_cuda. What labels hold "
         "is not checked.");

@@ -75,7 +75,7 @@ const char* train_on_population(const Run<double>& run, Call& call) {
 
   const double scale = run.problem.input_scale;
   LMC_CUDA_TRY(population_loss::prepare_teacher(prepared, run.problem.v1, run.problem.v2, shares,
-                                                call.stream));
+                                                device, call.stream));
   const TrainOnPopulation p{run,
                             {prepared, tiles, shares, scale / (2 * population_loss::kPi)},
                             {shared ? nullptr : global, one.bytes()}};
@@ -86,9 +86,9 @@ const char* train_on_population(const Run<double>& run, Call& call) {
 
 template <class T>
 struct TrainOnSamples {
-  Run<T> run;
+  SampleRun<T> run;
   SampleShape shape;
-  StudentMemory near, far;
+  StudentMemory memory;
 };
 
 template <class T, int Rows>
@@ -96,10 +96,28 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 1)
     train_on_samples_kernel(TrainOnSamples<T> p) {
   const int64_t s = blockIdx.x;
   if (!p.run.evaluate && p.run.status[s] != kRunning) return;
-  Workspace near(p.near.at(s, dynamic_shared())), far(p.far.at(s, nullptr));
-  const SampleMemory<T> memory(p.shape, Rows, near, far);
+  const int64_t block = s * gridDim.y + blockIdx.y;
+  Workspace space(p.memory.at(block, dynamic_shared()));
+  const SampleMemory<T> memory(p.shape, Rows, space);
   SampleStudent<T, Rows> student(p.run, s, p.shape, memory);
-  descend(p.run, s, student);
+  const double loss = descend(p.run, s, student);
+  if (p.run.evaluate && threadIdx.x == 0)
+    p.run.shares[s * p.run.ranges + p.run.first_range + blockIdx.y] = loss;
+}
+
+struct AddShares {
+  int64_t S, ranges;
+  const double* shares;  // (S, ranges)
+  double* loss;
+};
+
+// A thread owns a student.
+__global__ void __launch_bounds__(kThreads) add_shares_kernel(AddShares p) {
+  const int64_t s = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (s >= p.S) return;
+  double sum = 0;
+  for (int64_t r = 0; r < p.ranges; ++r) sum += p.shares[s * p.ranges + r];
+  p.loss[s] = sum;
 }
 
 template <class T>
@@ -107,24 +125,40 @@ const char* train_on_samples(const Run<T>& run, Call& call) {
   Device device{};
   LMC_CUDA_TRY(use_device(call.device, &device));
   const Problem<T>& p = run.problem;
+  const int64_t S = p.sizes.S;
   const int rows = rows_of(p);
   if (rows == 0) return "the student does not fit into one block";
-  const SampleShape shape(p, rows);
-  Workspace one_near(nullptr), one_far(nullptr);
-  SampleMemory<T>(shape, rows, one_near, one_far);
-  const bool shared = resident(one_near.bytes(), device);
+  SampleRun<T> q{};
+  static_cast<Run<T>&>(q) = run;
+  q.range = samples_of_range(p.sizes);
+  q.ranges = run.evaluate ? blocks_of(p.sizes.n, q.range) : 1;
+  // Ranges that are evaluated together: enough for any GPU, and no long launch.
+  constexpr int64_t kBlocks = 2048;
+  const int64_t most = blocks_of(kBlocks, S < 1 ? 1 : S);
+  const int64_t together = q.ranges < most ? q.ranges : most;
 
+  const SampleShape shape(p, rows);
+  Workspace one(nullptr);
+  SampleMemory<T>(shape, rows, one);
+  const bool shared = resident(one.bytes(), device);
   Workspace space(call.workspace);
-  auto* const near = space.take<unsigned char>(shared ? 0 : p.sizes.S * one_near.bytes());
-  auto* const far = space.take<unsigned char>(p.sizes.S * one_far.bytes());
+  auto* const global = space.take<unsigned char>(shared ? 0 : S * together * one.bytes());
+  q.shares = space.take<double>(run.evaluate ? S * q.ranges : 0);
   call.bytes = space.bytes();
   if (call.workspace == nullptr) return nullptr;
 
-  const TrainOnSamples<T> q{
-      run, shape, {shared ? nullptr : near, one_near.bytes()}, {far, one_far.bytes()}};
-  return launch(rows == 64 ? &train_on_samples_kernel<T, 64> : &train_on_samples_kernel<T, 16>,
-                dim3(static_cast<unsigned>(p.sizes.S)), kThreads,
-                shared ? static_cast<size_t>(one_near.bytes()) : 0, call.stream, q);
+  for (; q.first_range < q.ranges; q.first_range += together) {
+    const int64_t left = q.ranges - q.first_range;
+    const dim3 grid(static_cast<unsigned>(S),
+                    static_cast<unsigned>(left < together ? left : together));
+    const TrainOnSamples<T> k{q, shape, {shared ? nullptr : global, one.bytes()}};
+    LMC_CUDA_TRY(
+        launch(rows == 64 ? &train_on_samples_kernel<T, 64> : &train_on_samples_kernel<T, 16>, grid,
+               kThreads, shared ? static_cast<size_t>(one.bytes()) : 0, call.stream, k));
+  }
+  if (!run.evaluate) return nullptr;
+  return launch(&add_shares_kernel, dim3(static_cast<unsigned>(blocks_of(S, kThreads))), kThreads,
+                0, call.stream, AddShares{S, q.ranges, q.shares, p.loss_out});
 }
 
 template <class T>

@@ -63,6 +63,18 @@ def run(function: Callable[..., int], arrays: tuple[Tensor | None, ...], *option
         function(*dense, workspace, *options, stream)
 
 
+def in_a_launch(work: float, dtype: torch.dtype, device: torch.device) -> int:
+    """How many networks of so many multiply-adds each make a launch of a tenth of a second.
+
+    A guess that a slow GPU should keep to; at least one.
+    """
+    gpu = torch.cuda.get_device_properties(device)
+    # Units of a multiprocessor: of float64 few have more than two.
+    large_chip = gpu.minor == 0 and gpu.major < 12
+    units = 64 if dtype == torch.float32 else 32 if large_chip else 2
+    return max(1, int(0.1 * 0.3e9 * units * gpu.multi_processor_count / max(1.0, work)))
+
+
 _captured: list[Tensor] = []  # what graphs point to, as long as the process lives
 
 

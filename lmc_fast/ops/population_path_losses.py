@@ -57,8 +57,8 @@ def population_path_losses(
 
     Notes
     -----
-    The weights in between are float64 for float32 networks too. On devices other than the CPU the
-    plain torch reference runs, with one warning.
+    The weights in between are float64 for float32 networks too. On devices without kernels of ours
+    the plain torch reference runs, with one warning.
     """
     first, second = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(first, second)

@@ -166,13 +166,15 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
 
 def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:
     weights = trained.weights
+    # On the CPU, where a student's sums do not depend on how many others there are.
+    w1, w2 = weights.w1.cpu(), weights.w2.cpu()
     measured = {
         "diverged": trained.diverged.to(torch.int64),
         "failed": trained.failed.to(torch.int64),
         "steps": trained.steps,
         "loss": trained.loss,
         "alive": task.alive(weights),
-        "participation": participation_ratio(weights.w1, weights.w2),
+        "participation": participation_ratio(w1, w2),
     }
     if isinstance(task.config, LearningRateConfig):
         curvature = task.sharpness(weights)

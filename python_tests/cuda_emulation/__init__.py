@@ -30,6 +30,7 @@ class Settings:
     thread_order: int = 0
     tensor_cores: bool = True
     shared_memory: int = 227 * 1024
+    float64_rate: float = 1e8
 
 
 class _Settings(ctypes.Structure):
@@ -38,6 +39,7 @@ class _Settings(ctypes.Structure):
         ("thread_order", ctypes.c_int),
         ("tensor_cores", ctypes.c_int),
         ("shared_memory", ctypes.c_int64),
+        ("float64_rate", ctypes.c_double),
     )
 
 
@@ -117,7 +119,11 @@ def _pointers(arrays: list[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
 
 def _given(settings: Settings) -> _Settings:
     return _Settings(
-        settings.terms, settings.thread_order, settings.tensor_cores, settings.shared_memory
+        settings.terms,
+        settings.thread_order,
+        settings.tensor_cores,
+        settings.shared_memory,
+        settings.float64_rate,
     )
 
 
@@ -262,6 +268,8 @@ class NativeTraining:
         trace: Tensor,
         steps_out: Tensor,
         status: Tensor,
+        orders: Tensor | None,
+        epochs: Tensor | None,
         workspace: Tensor | None,
         method: str,
         loss: str,
@@ -294,7 +302,7 @@ class NativeTraining:
         error = library().emulated_train(
             int(w1.dtype == torch.float64),
             ctypes.byref(options),
-            _pointers([*arrays, steps_out, status]),
+            _pointers([*arrays, steps_out, status, orders, epochs]),
             ctypes.byref(_given(self.settings)),
         )
         assert error is None, error

@@ -339,8 +339,9 @@ inline void multiply_add(float& d0, float& d1, float& d2, float& d3, const uint3
 struct Device {
   bool tensor_cores;
   int64_t shared_memory;
+  double float64_rate;
 };
-inline Device emulated_device{true, 227 * 1024};
+inline Device emulated_device{true, 227 * 1024, 1e8};
 inline const char* use_device(int, Device* device) {
   *device = emulated_device;
   return nullptr;

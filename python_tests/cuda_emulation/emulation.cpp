@@ -56,13 +56,15 @@ class Guarded {
 struct Settings {
   int terms, thread_order, tensor_cores;
   int64_t shared_memory;
+  double float64_rate;
 };
 
 template <class Function, class Arguments>
 const char* run(const char* name, const Arguments& arguments, const Settings& settings) {
   using namespace lmc;
   emulation::thread_order = settings.thread_order;
-  cuda::emulated_device = {settings.tensor_cores != 0, settings.shared_memory};
+  cuda::emulated_device = {settings.tensor_cores != 0, settings.shared_memory,
+                           settings.float64_rate};
   auto* function = find_cuda_kernel<Function>(name);
   if (function == nullptr) return "no such kernel";
   cuda::Call call{0, nullptr, settings.terms, nullptr, 0};
@@ -184,6 +186,8 @@ const char* train(const TrainOptions& o, const void* const* arrays, const Settin
   Guarded<double> trace(static_cast<double*>(state(12)), o.S * slots, kState);
   Guarded<int64_t> steps(static_cast<int64_t*>(state(13)), o.S, kState);
   Guarded<int32_t> status(static_cast<int32_t*>(state(14)), o.S, kState);
+  Guarded<uint32_t> orders(static_cast<uint32_t*>(state(15)), o.S * 2 * o.n, kState);
+  Guarded<int64_t> epochs(static_cast<int64_t*>(state(16)), o.S, kState);
   Run<T> run_{};
   Problem<T>& p = run_.problem;
   p.sizes = {o.S, o.m, o.d, o.c, o.n, o.M, o.batch, o.x_shared != 0, o.y_shared != 0};
@@ -196,6 +200,7 @@ const char* train(const TrainOptions& o, const void* const* arrays, const Settin
   p.w1_out = w1.get(), p.w2_out = w2.get(), p.loss_out = loss.get(), p.trace = trace.get();
   p.steps_out = steps.get();
   run_.zero_loss = zero_loss.get(), run_.limits = limits.get(), run_.status = status.get();
+  run_.orders = orders.get(), run_.epochs = epochs.get();
   run_.until = o.until, run_.evaluate = o.evaluate != 0;
   run_.round_to_float32 = o.round_to_float32 != 0;
   return run<CudaFunction<T>>(name, run_, settings);
@@ -234,7 +239,7 @@ const char* emulated_population_loss(const int64_t* sizes, const void* const* ar
 }
 
 // arrays: w1, w2, lr, seeds, x, y, labels, v1, v2, zero_loss, limits, loss_out, trace, steps_out,
-// status.
+// status, orders, epochs.
 const char* emulated_train(int is_double, const TrainOptions* options, const void* const* arrays,
                            const Settings* settings) {
   return is_double ? train<double>(*options, arrays, *settings, "train_ensemble.float64")

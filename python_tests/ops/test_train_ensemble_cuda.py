@@ -193,6 +193,21 @@ def test_sizes(sizes: tuple[int, ...], method: str, loss: str) -> None:
         assert_close(getattr(got, field), getattr(want, field), 1e-11, field)
 
 
+@pytest.mark.parametrize("sizes", [(7, 3, 2, 5000, 64), (300, 20, 1, 11000, 9)])
+def test_the_full_loss_is_summed_over_ranges(sizes: tuple[int, ...]) -> None:
+    # The second has two ranges.
+    m, d, c, n, batch = sizes
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64) / d**0.5
+    y = torch.randn(n, c, generator=generator, dtype=torch.float64)
+    w1, w2 = students(2, m, d, c, True, seed=1)
+    arguments = {"x": x, "y": y, "method": "sgd", "batch_size": batch, "lr": 0.01, "steps": 2}
+    arguments |= {"record_every": 1}
+    got, want = emulated(w1, w2, **arguments), lmc_fast.train_ensemble(w1, w2, **arguments)
+    for field in FIELDS:
+        assert_close(getattr(got, field), getattr(want, field), 1e-11, field)
+
+
 def test_a_label_out_of_range_ends_in_divergence() -> None:
     # On a GPU the driver cannot look at labels without waiting; the kernels must not read beyond.
     w1, w2 = students(1, 5, 3, 4, True, seed=0)
@@ -230,6 +245,8 @@ def test_normals_are_those_of_the_reference() -> None:
         ("sgd", False, (100, 20, 1, 5, 0, 64), True),
         ("sgd", True, (100, 20, 1, 5, 0, 64), True),
         ("population_gd", True, (512, 100, 1, 5, 0, 0), True),
+        ("population_gd", True, (512, 784, 1, 512, 0, 0), False),
+        ("population_gd", True, (40, 10, 1, 10**6, 0, 0), False),
         ("population_gd", True, (513, 10, 1, 5, 0, 0), False),
         ("gd", False, (1000, 10, 1, 0, 512, 0), True),
         ("gd", False, (16384, 10, 1, 0, 512, 0), False),
@@ -241,3 +258,53 @@ def test_sizes_alone_decide_who_is_trained_by_one_block(
     method: str, is_float64: bool, sizes: tuple[int, ...], expected: bool
 ) -> None:
     assert _native.train_ensemble_cuda_fits(method, is_float64, *sizes, False) == expected
+
+
+# With a GPU
+
+
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available() or not _cuda.compiled("train_ensemble"),
+    reason="needs a GPU and a CUDA build",
+)
+# A block's students in shared memory and (the last one) not; tiles of 32 and 64 neurons.
+GPU_SIZES = [(20, 10, 1), (40, 20, 3), (300, 20, 2)]
+
+
+def compare_with_cpu(sizes: tuple[int, ...], dtype: torch.dtype, name: str, steps: int) -> None:
+    m, d, c = sizes
+    c = max(c, 2) if "entropy" in name else c
+    convert = (lambda t: t) if dtype == torch.float64 else single
+    w1, w2 = (convert(w) for w in students(3, m, d, c, True, seed=4))
+    data = {key: convert(value) for key, value in objectives(3, d, c, 4)[name].items()}
+    arguments = {"lr": 0.1 / m, "steps": steps, "train_w2": True, "record_every": 2, **data}
+    want = lmc_fast.train_ensemble(w1, w2, **arguments)
+    moved = {k: v.cuda() if isinstance(v, Tensor) and k in "xy" else v for k, v in data.items()}
+    got = lmc_fast.train_ensemble(w1.cuda(), w2.cuda(), **{**arguments, **moved})
+    allowed = 1e-10 if dtype == torch.float64 else 1e-4
+    for field in FIELDS:
+        assert_close(getattr(got, field).cpu(), getattr(want, field), allowed, field)
+    assert got.steps.tolist() == want.steps.tolist()
+    again = lmc_fast.train_ensemble(w1.cuda(), w2.cuda(), **{**arguments, **moved})
+    for field in FIELDS:
+        assert torch.equal(getattr(got, field), getattr(again, field)), field
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("sizes", GPU_SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", objectives(1, 1, 1, 0))
+def test_gpu_first_steps_are_those_of_the_cpu(
+    sizes: tuple[int, ...], dtype: torch.dtype, name: str
+) -> None:
+    compare_with_cpu(sizes, dtype, name, steps=100 if dtype == torch.float64 else 20)
+
+
+@pytest.mark.gpu
+@pytest.mark.sanitize_quick
+@needs_gpu
+@pytest.mark.parametrize("sizes", [GPU_SIZES[0], GPU_SIZES[2]])
+@pytest.mark.parametrize("name", ["population_gd", "sgd", "sgd cross entropy", "sgd fresh sphere"])
+def test_gpu_few_steps(sizes: tuple[int, ...], name: str) -> None:
+    compare_with_cpu(sizes, torch.float32, name, steps=3)

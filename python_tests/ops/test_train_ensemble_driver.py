@@ -5,6 +5,7 @@ import itertools
 import signal
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,14 +37,17 @@ class Device:
 
     def train(self, *given: object) -> int:
         w1, w2, lr, seeds, x, y, v1, v2, zero_loss, *rest = given
-        limits, loss_out, trace, steps_out, status, workspace, *rest = rest
+        limits, loss_out, trace, steps_out, status, orders, epochs, workspace, *rest = rest
         method, loss, train_w2, steps, batch_size, tol, record_every, *rest = rest
         scale, radius, until, evaluate, round_to_float32, _ = rest
         need = 40 + 24 * len(w1)
         if workspace is None:
             return need
         assert workspace.numel() * 8 >= need
-        assert all(t is None or t.is_contiguous() for t in given[:14])
+        assert all(t is None or t.is_contiguous() for t in given[:16])
+        if method == "sgd" and x is not None:
+            assert orders.shape == (len(w1), 2, x.shape[-2])
+            assert epochs.shape == (len(w1),)
         assert w1.dtype == torch.float64
         if not evaluate:
             self.launches.append((len(w1), until))
@@ -116,6 +120,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     for name, function in set_native.items():
         monkeypatch.setattr(_native, name, function, raising=False)
     monkeypatch.setattr(_cuda, "run", run_here)
+    monkeypatch.setattr(_cuda, "in_a_launch", lambda *_: 2**31)
     monkeypatch.setattr(driver, "usable_bytes", lambda _: 2**40)
     return found
 
@@ -298,6 +303,47 @@ def test_workspaces_are_measured_for_one_student(monkeypatch: pytest.MonkeyPatch
     assert ("population_loss_cuda", (1, 37, 6)) in seen
     assert ("two_layer_relu_forward_cuda", (1, 200, 6)) in seen
     assert ("two_layer_relu_backward_cuda", (1, 33, 2)) in seen
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "expected"),
+    [((9, 0), torch.float32, 2534), ((9, 0), torch.float64, 1267), ((8, 9), torch.float64, 79)],
+)
+def test_students_of_a_launch_by_the_chips_units(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype, expected: int
+) -> None:
+    major, minor = capability
+    gpu = SimpleNamespace(major=major, minor=minor, multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    there = torch.device("cuda:0")
+    assert _cuda.in_a_launch(1e8, dtype, there) == expected
+    assert _cuda.in_a_launch(1e30, dtype, there) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_are_cut_by_the_work_of_a_step(
+    monkeypatch: pytest.MonkeyPatch, device: Device, kind: str
+) -> None:
+    arguments = small(kind)
+    together = train(**arguments)
+    device.launches.clear()
+    asked = []
+
+    def two(work: float, dtype: torch.dtype, where: torch.device) -> int:
+        asked.append((work, dtype))
+        return 2
+
+    monkeypatch.setattr(_cuda, "in_a_launch", two)
+    assert all(map(same_bits, train(**arguments), together))
+    assert {students for students, _ in device.launches} == {1, 2}
+    m, d = 8, arguments["w1"].shape[2]
+    M, n, c = 3, 200, 2
+    work = {
+        "population_gd": m * (m + M) * (3 * d + 2 * c + 60),
+        "sgd": 33 * 2 * m * (d + c),
+        "sgd fresh": 33 * (2 * m + M) * (d + c),
+    }.get(kind, n * 2 * m * (d + c))
+    assert asked == [(pytest.approx(work), torch.float64)]
 
 
 # The driver

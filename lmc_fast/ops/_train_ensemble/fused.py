@@ -14,7 +14,7 @@ from ...reference.population_loss import input_scale
 from ...reference.train_ensemble import DIVERGENCE_FACTOR
 from .. import _cuda
 from .chunks import in_chunks
-from .memory import Bytes
+from .memory import GROUP_BYTES, Bytes
 from .objectives import PopulationObjective, zero_loss
 from .outputs import Outputs
 
@@ -38,26 +38,55 @@ def fits(problem: EnsembleProblem) -> bool:
     )
 
 
+def step_work(problem: EnsembleProblem) -> float:
+    """Multiply-adds of one student's step, roughly."""
+    _, m, d = problem.w1.shape
+    c = problem.w2.shape[1]
+    M = 0 if problem.teacher is None else len(problem.teacher.v1)
+    if problem.method == "population_gd":
+        return float(m) * (m + M) * (3 * d + 2 * c + 60)
+    samples = problem.batch_size or (0 if problem.x is None else problem.x.shape[-2])
+    labelling = M if problem.x is None else 0
+    return float(samples) * (2 * m + labelling) * (d + c)
+
+
 def fused_bytes(problem: EnsembleProblem) -> Bytes:
     """What :func:`train_fused` needs."""
     _, m, d = problem.w1.shape
     c = problem.w2.shape[1]
     one, two = (_measured(problem.of_students(slice(count))) for count in (1, 2))
     workspace = Bytes(one, 0) if len(problem.w1) == 1 else Bytes(max(0, 2 * one - two), two - one)
-    each = 1024
+    fixed, each = workspace.fixed, workspace.each + 1024
     if problem.method == "population_gd" and problem.w1.dtype != torch.float64:
         each += 8 * m * (d + c)
-    if problem.x is None and problem.method == "sgd":
+    if problem.method == "sgd" and problem.x is None:
         each += 2 * 8 * m * (d + c)  # the population loss takes float64 weights
-    if problem.own_y and problem.y is not None:
-        each += 3 * 8 * problem.y[0].numel()
-    return Bytes(workspace.fixed, workspace.each + each)
+        fixed += GROUP_BYTES
+    for t, own in ((problem.x, problem.own_x), (problem.y, problem.own_y)):
+        if t is not None and not t.is_contiguous():
+            fixed, each = _plus(fixed, each, own, t, t.element_size())
+    if problem.y is not None:  # its squares and their sum
+        fixed, each = _plus(fixed, each, problem.own_y, problem.y, 3 * 8)
+    if problem.method == "sgd" and problem.x is not None:
+        each += 2 * 4 * problem.x.shape[-2] + 8
+    return Bytes(fixed, each)
+
+
+def _plus(fixed: int, each: int, own: bool, t: Tensor, itemsize: int) -> tuple[int, int]:
+    """With so many bytes for every number of ``t``, which every student has its own of, or not."""
+    if own:
+        return fixed, each + t[0].numel() * itemsize
+    return fixed + t.numel() * itemsize, each
 
 
 def _measured(problem: EnsembleProblem) -> int:
     call = _Call(problem, Outputs.of(problem))
     native: Any = _native.train_ensemble_cuda  # mypy does not follow the unpacked arrays
-    return int(native(*call.arrays, None, *call.options(problem.steps, evaluate=False), 0))
+    evaluates = {False, problem.method == "sgd" and problem.x is not None}
+    return max(
+        int(native(*call.arrays, None, *call.options(problem.steps, evaluate), 0))
+        for evaluate in evaluates
+    )
 
 
 @torch.no_grad()
@@ -133,6 +162,7 @@ class _Call:
             outputs.trace,
             outputs.steps,
             self.status,
+            *_orders(problem),
         )
 
     def options(self, until: int, evaluate: bool) -> tuple[object, ...]:
@@ -164,3 +194,12 @@ class _Call:
             return PopulationObjective(self.problem).full_loss(self.w1, self.w2)
         _cuda.run(_native.train_ensemble_cuda, self.arrays, *self.options(0, evaluate=True))
         return self.outputs.loss
+
+
+def _orders(problem: EnsembleProblem) -> tuple[Tensor | None, Tensor | None]:
+    """Where the kernels keep the order in which mini-batches take the samples, and its epoch."""
+    if problem.method != "sgd" or problem.x is None:
+        return None, None
+    S, n, device = len(problem.w1), problem.x.shape[-2], problem.w1.device
+    orders = torch.empty((S, 2, n), dtype=torch.int32, device=device)
+    return orders, torch.full((S,), -1, dtype=torch.int64, device=device)

@@ -12,6 +12,7 @@ from .._cuda import PRECISIONS
 
 TERMS = PRECISIONS["float32"]  # of the products in a step
 BLOCK_BYTES = 2**28  # of one student's pass over a block of samples
+GROUP_BYTES = 2**28  # the most that kernels ask for to take several networks at once
 USABLE_SHARE = 0.9
 
 
@@ -104,6 +105,11 @@ def _workspace(problem: EnsembleProblem) -> int:
     if problem.method != "population_gd":
         n = problem.batch_size if problem.x is None else problem.x.shape[-2]
         x = w1.new_empty((1, block_of_samples(n, m, d, c, w1.element_size()), d))
+        if problem.x is None and problem.teacher is not None:  # which labels the samples
+            v1, v2 = (w1.new_empty((1, *t.shape)) for t in problem.teacher)
+            y, _ = two_layer_relu._forward_fake(x, v1, None, v2, None, False)
+            labelling: Any = _native.two_layer_relu_forward_cuda
+            wanted.append(labelling(x, v1, None, v2, None, y, None, None, TERMS, 0))
         w1, dw1 = (w1.new_empty((1, m, d)) for _ in range(2))
         w2, dw2 = (w2.new_empty((1, c, m)) for _ in range(2))
         f, signs = two_layer_relu._forward_fake(x, w1, None, w2, None, True)

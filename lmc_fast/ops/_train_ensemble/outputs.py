@@ -9,6 +9,11 @@ from torch import Tensor
 from ...ensemble import EnsembleProblem, trace_steps
 
 
+def state_dtype(problem: EnsembleProblem) -> torch.dtype:
+    """The type in which a student's weights are kept while it is trained."""
+    return torch.float64 if problem.method == "population_gd" else problem.w1.dtype
+
+
 class Outputs(NamedTuple):
     """What the op returns, in its order; fields as in :class:`lmc_fast.EnsembleResult`."""
 

@@ -16,7 +16,7 @@ from ...ensemble import EnsembleProblem
 from ...reference.train_ensemble import DIVERGENCE_FACTOR
 from .chunks import in_chunks
 from .objectives import objective_of, sum_per_student, zero_loss
-from .outputs import Outputs
+from .outputs import Outputs, state_dtype
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ class _Training:
         self.problem, self.outputs = problem, outputs
         w1, w2 = problem.w1, problem.w2
         self.exact = problem.method != "sgd"  # what is descended is the full objective
-        state = torch.float64 if problem.method == "population_gd" else w1.dtype
+        state = state_dtype(problem)
         self.w1, self.w2 = w1.to(state).contiguous(), w2.to(state).contiguous()
         self.lr = problem.lr.to(w1.device, state)[:, None, None]
         self.objective = objective_of(problem)

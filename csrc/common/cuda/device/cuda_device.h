@@ -93,18 +93,25 @@ inline __device__ void multiply_add(float& d0, float& d1, float& d2, float& d3,
 struct Device {
   bool tensor_cores;      // compute capability 8.0 or later
   int64_t shared_memory;  // bytes that a block may have
+  double float64_rate;    // roughly: multiply-adds a second that may be hoped for
 };
 
 // Makes a device the current one of this thread, as torch has made it already, and says what it
 // can; null, or what went wrong.
 inline const char* use_device(int index, Device* device) {
-  int major = 0, shared = 0;
+  int major = 0, minor = 0, shared = 0, processors = 0;
   cudaError_t error = cudaSetDevice(index);
   if (error == cudaSuccess)
     error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
   if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
+  if (error == cudaSuccess)
     error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
-  *device = {major >= 8, shared};
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
+  // Units for float64: 32 or 64 a multiprocessor on the large chips, else 2.
+  const double units = minor == 0 && major < 12 ? 32 : 2;
+  *device = {major >= 8, shared, 0.3e9 * units * processors};
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
@@ -114,10 +121,16 @@ const char* launch(void (*kernel)(Parameters), dim3 grid, int threads, size_t sh
                    void* stream, const Parameters& parameters) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return nullptr;  // nothing to do
   cudaError_t error = cudaSuccess;
-  if (shared_bytes > 48 * 1024)
-    error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(shared_bytes));
+  if (shared_bytes > 48 * 1024) {
+    // Always all there is: another thread may be about to launch the same kernel with more.
+    int device = 0, most = 0;
+    error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+      error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error == cudaSuccess)
+      error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                   cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+  }
   if (error == cudaSuccess) {
     Parameters copy = parameters;
     void* arguments[] = {&copy};
