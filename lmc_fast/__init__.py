@@ -4,6 +4,7 @@
 from .backend import Backend, backend
 from .backend import version as _version
 from .barrier import Barrier, barrier, barrier_height
+from .canonical import canonicalize
 from .data import Dataset, digits, mnist, sample_inputs, teacher
 from .matching import Matching, match
 from .nets import TwoLayerReLU, init_students
@@ -34,6 +35,7 @@ __all__ = [
     "backend",
     "barrier",
     "barrier_height",
+    "canonicalize",
     "digits",
     "hoyer",
     "init_students",

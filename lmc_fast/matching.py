@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from .canonical import canonicalize
 from .host_copies import on_host
 from .losses import check_inputs, check_option
 from .reference.population_loss import kernel_shape
@@ -56,7 +57,13 @@ class Matching:
 
 
 def match(
-    a: object, b: object, cost: str = "gap", x: Tensor | None = None, seed: int = 0
+    a: object,
+    b: object,
+    cost: str = "gap",
+    x: Tensor | None = None,
+    seed: int = 0,
+    *,
+    canonical: bool = False,
 ) -> Matching:
     """Match the neurons of P pairs of networks, exactly (scipy's ``linear_sum_assignment``).
 
@@ -70,6 +77,12 @@ def match(
         Inputs, for ``"activations"`` only.
     seed : int
         For ``"random"`` only. Pair p's permutation depends on (seed, p) alone.
+    canonical : bool
+        Take the costs of :func:`lmc_fast.canonicalize` of a and b, which do not depend on how each
+        neuron is scaled. The permutation is for a and b as they are. For ``"weights"`` and
+        ``"activations"`` it compares neurons of unlike scales fairly. A ``"gap"`` of canonical
+        networks is what it costs to interpolate *those*: take it when the barrier is between the
+        canonical networks too. It changes nothing for ``"none"`` and ``"random"``.
 
     Returns
     -------
@@ -112,6 +125,8 @@ def match(
     if x is not None:
         x = check_inputs(x, d, a.w1.dtype, a.w1.device)
     started = time.perf_counter()
+    if canonical:
+        a, b = canonicalize(a), canonicalize(b)
     if cost in ("none", "random"):
         perm = torch.arange(m).repeat(pairs, 1)
         if cost == "random":
