@@ -16,9 +16,11 @@ from .canonical import canonicalize
 from .host_copies import on_host
 from .losses import check_inputs, check_option
 from .reference.population_loss import kernel_shape
+from .sampled_cost import sampled_deficit_cost
 from .weights import Weights, as_weights, check_no_biases, check_same_architecture
 
 COSTS = ("gap", "weights", "activations", "none", "random")
+_WITH_X = ("gap", "activations")
 
 # Samples per block of the activation cost, so that (n, m) activations never exist at once.
 _BLOCK = 4096
@@ -74,7 +76,8 @@ def match(
     cost : {"gap", "weights", "activations", "none", "random"}
         What the matching minimises, see Notes.
     x : Tensor, shape (n, d), optional
-        Inputs, for ``"activations"`` only.
+        Inputs, needed for ``"activations"``. With them ``"gap"`` is measured on them instead of
+        taken in closed form; networks with biases need that.
     seed : int
         For ``"random"`` only. Pair p's permutation depends on (seed, p) alone.
     canonical : bool
@@ -91,8 +94,8 @@ def match(
     Raises
     ------
     TypeError, ValueError
-        Networks that differ in shape, dtype or device, hold NaN or infinity; ``"gap"`` with biases;
-        ``"activations"`` without x.
+        Networks that differ in shape, dtype or device, hold NaN or infinity; ``"gap"`` with biases
+        and without x; ``"activations"`` without x, and other costs with it.
 
     Notes
     -----
@@ -105,7 +108,8 @@ def match(
         the two are parallel or one is dead, the two cases in which interpolating them is free. For
         other w2 (columns a, b), the root mean square over x ~ N(0, I) of (a relu(u.x) + b
         relu(v.x)) / 2 - (a + b) relu((u + v).x / 2) / 2. See :func:`gap_cost` and
-        :func:`deficit_cost`, where both are derived.
+        :func:`deficit_cost`, where both are derived. With x, the root mean square over those
+        samples, biases included, in O(m^2 n) operations; see :mod:`lmc_fast.sampled_cost`.
     weights : minus the inner product of all weights of the two neurons (incoming, bias, outgoing;
         a constant w2 adds a constant): weight matching of Ainsworth, Hayase, Srinivasa, Git
         Re-Basin, ICLR 2023, arXiv 2209.04836, exact for one hidden layer.
@@ -117,10 +121,10 @@ def match(
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
     pairs, m, d, _ = a.sizes
-    if (x is not None) != (cost == "activations"):
+    if (x is None and cost == "activations") or (x is not None and cost not in _WITH_X):
         raise ValueError(
-            "x (n, d) goes with cost='activations' and only with it; got "
-            f"cost={cost!r} {'without' if x is None else 'with'} x"
+            "x (n, d) goes with cost='activations', which needs it, and with 'gap', and with no "
+            f"other; got cost={cost!r} {'without' if x is None else 'with'} x"
         )
     if x is not None:
         x = check_inputs(x, d, a.w1.dtype, a.w1.device)
@@ -154,8 +158,10 @@ def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callabl
     if cost == "activations":
         assert x is not None
         return lambda p: _activations_cost(a, b, p, x)
+    if x is not None:
+        return lambda p: sampled_deficit_cost(a, b, p, x)
     for name, weights in (("a", a), ("b", b)):
-        remedy = "The closed form of cost='gap' has none: use 'weights', or 'activations' with x"
+        remedy = "The closed form of cost='gap' has none: pass x, on which to measure it"
         check_no_biases(weights, name, remedy)
     # Of every pair at once: it waits for the device.
     ones = ((a.w2 == 1) & (b.w2 == 1)).flatten(1).all(1).tolist()
