@@ -4,6 +4,7 @@
 from .backend import Backend, backend
 from .backend import version as _version
 from .barrier import Barrier, barrier, barrier_height
+from .best_matching import best_matching
 from .canonical import canonicalize
 from .data import Dataset, digits, mnist, sample_inputs, teacher
 from .matching import Matching, match
@@ -13,6 +14,7 @@ from .ops.population_loss import population_loss
 from .ops.population_path_losses import population_path_losses
 from .ops.train_ensemble import EnsembleResult, train_ensemble
 from .ops.two_layer_relu import two_layer_relu
+from .refine import Refinement, refine
 from .sharpness import sharpness
 from .sparsity import alive_count, alive_fraction, hoyer, neuron_strengths, participation_ratio
 from .theory import Certificate, neuron_types, sample_global_minima, zero_barrier_certificate
@@ -27,6 +29,7 @@ __all__ = [
     "EnsembleResult",
     "Matching",
     "PathLosses",
+    "Refinement",
     "TwoLayerReLU",
     "Weights",
     "alive_count",
@@ -35,6 +38,7 @@ __all__ = [
     "backend",
     "barrier",
     "barrier_height",
+    "best_matching",
     "canonicalize",
     "digits",
     "hoyer",
@@ -47,6 +51,7 @@ __all__ = [
     "path_losses",
     "population_loss",
     "population_path_losses",
+    "refine",
     "sample_global_minima",
     "sample_inputs",
     "sharpness",

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Which neuron of one network corresponds to which of another: an assignment problem per pair."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from torch.linalg import vector_norm
 
 from .canonical import canonicalize
 from .host_copies import on_host
+from .inner_kernel import kernel_from_inner
 from .losses import check_inputs, check_option
-from .reference.population_loss import kernel_shape
 from .sampled_cost import sampled_deficit_cost
 from .weights import Weights, as_weights, check_no_biases, check_same_architecture
 
@@ -209,27 +208,15 @@ def deficit_cost(u: Tensor, a: Tensor, v: Tensor, b: Tensor) -> Tensor:
     ae, be, ee = (aa + ab) / 2, (ab + bb) / 2, (aa + 2 * ab + bb) / 4
     us, vs = (norm_u.square() + inner) / 2, (inner + norm_v.square()) / 2
     norm_s = ((us + vs) / 2).clamp_min(0).sqrt()
-
-    def kernel(norm_1: Tensor, norm_2: Tensor, dot: Tensor) -> Tensor:
-        product = norm_1 * norm_2
-        ratio = (dot / product.clamp_min(1e-300)).clamp(-1, 1)
-        return product * _shape(ratio) / (2 * math.pi)
-
     mean_square = (
         aa * norm_u.square() / 8
         + bb * norm_v.square() / 8
-        + ab * kernel(norm_u, norm_v, inner) / 2
+        + ab * kernel_from_inner(norm_u, norm_v, inner) / 2
         + ee * norm_s.square() / 2
-        - ae * kernel(norm_u, norm_s, us)
-        - be * kernel(norm_v, norm_s, vs)
+        - ae * kernel_from_inner(norm_u, norm_s, us)
+        - be * kernel_from_inner(norm_v, norm_s, vs)
     )
     return mean_square.clamp_min(0).sqrt()
-
-
-def _shape(cosine: Tensor) -> Tensor:
-    # Half angles: acos loses digits near 0 and pi.
-    sine, half = (1 - cosine).sqrt(), (1 + cosine).sqrt()
-    return kernel_shape(2 * torch.atan2(sine, half), 2 * torch.atan2(half, sine), cosine)
 
 
 def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
