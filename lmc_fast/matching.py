@@ -15,6 +15,7 @@ from .canonical import canonicalize
 from .host_copies import on_host
 from .inner_kernel import kernel_from_inner
 from .losses import check_inputs, check_option
+from .permutation_check import check_same_functions
 from .sampled_cost import sampled_deficit_cost
 from .weights import Weights, as_weights, check_no_biases, check_same_architecture
 
@@ -53,8 +54,15 @@ class Matching:
         return (self.perm != in_place).double().mean(1)
 
     def apply(self, b: object) -> Weights:
-        """b with its neurons reordered to stand opposite a's; it stays on its device."""
-        return as_weights(b, "b").permuted(self.perm)
+        """b with its neurons reordered to stand opposite a's; it stays on its device.
+
+        A few inputs are run through both, and a RuntimeError names the pair if their outputs differ
+        by more than rounding.
+        """
+        given = as_weights(b, "b")
+        moved = given.permuted(self.perm)
+        check_same_functions(given, moved, "b")
+        return moved
 
 
 def match(
