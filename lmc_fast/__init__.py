@@ -18,6 +18,7 @@ from .refine import Refinement, refine
 from .sharpness import sharpness
 from .sparsity import alive_count, alive_fraction, hoyer, neuron_strengths, participation_ratio
 from .theory import Certificate, neuron_types, sample_global_minima, zero_barrier_certificate
+from .trained_certificate import TrainedCertificate, trained_certificate
 from .training import train
 from .weights import Weights, as_weights
 
@@ -30,6 +31,7 @@ __all__ = [
     "Matching",
     "PathLosses",
     "Refinement",
+    "TrainedCertificate",
     "TwoLayerReLU",
     "Weights",
     "alive_count",
@@ -58,6 +60,7 @@ __all__ = [
     "teacher",
     "train",
     "train_ensemble",
+    "trained_certificate",
     "two_layer_relu",
     "zero_barrier_certificate",
 ]
