@@ -35,6 +35,8 @@ class Row(NamedTuple):
         Median of lr sharpness / 2, which is 1 at the edge of stability.
     least : Tensor, shape (P,)
         Least barrier of all permutations.
+    certified : int
+        Pairs for which :func:`lmc_fast.trained_certificate` holds.
     reached : dict of Tensor, shape (P,)
         Barrier by method.
     zero : float
@@ -45,6 +47,7 @@ class Row(NamedTuple):
     rate: float
     edge: float
     least: Tensor
+    certified: int
     reached: dict[str, Tensor]
     zero: float
 
@@ -77,14 +80,17 @@ def measure(m: int, rate: float, pairs: int, steps: int = STEPS, samples: int = 
     best = lmc_fast.best_matching(a, b, teacher=teacher)
     least = lmc_fast.barrier(a, b, teacher=teacher, match=best).height
     nothing = float(lmc_fast.population_loss(torch.zeros(1, D).double(), None, teacher))
-    return Row(m, rate, float(edge.median()), least, reached, ZERO * nothing)
+    certified = int(lmc_fast.trained_certificate(a, b, teacher).holds.sum())
+    return Row(m, rate, float(edge.median()), least, certified, reached, ZERO * nothing)
 
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: mean barrier over the mean least one, and in how many pairs they are the same."""
     lines = [
-        "| lr m | m | lr sharpness / 2 | pairs | least barrier | " + " | ".join(METHODS) + " |",
-        "|" + " ---: |" * (5 + len(METHODS)),
+        "| lr m | m | lr sharpness / 2 | pairs | certified | no barrier | least barrier | "
+        + " | ".join(METHODS)
+        + " |",
+        "|" + " ---: |" * (7 + len(METHODS)),
     ]
     for row in rows:
         least = float(row.least.mean())
@@ -93,7 +99,8 @@ def table(rows: Sequence[Row]) -> str:
             mean = float(row.reached[method].mean())
             times = f"{mean / least:.3g}x" if least > row.zero else f"{mean:.2g}"
             cells.append(f"{times} ({row.found(method)})")
-        about = f"{row.rate:g} | {row.m} | {row.edge:.2f} | {len(row.least)} | {least:.2g}"
+        pairs = f"{len(row.least)} | {row.certified} | {int((row.least <= row.zero).sum())}"
+        about = f"{row.rate:g} | {row.m} | {row.edge:.2f} | {pairs} | {least:.2g}"
         lines.append(f"| {about} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

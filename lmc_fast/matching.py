@@ -35,8 +35,8 @@ class Matching:
     perm : int64 Tensor, shape (P, m)
         Neuron i of a is matched with neuron ``perm[p, i]`` of b.
     cost : float64 Tensor, shape (P,)
-        Sum of the assigned entries of the cost matrix; NaN for ``"none"`` and ``"random"``,
-        which have none.
+        Sum of the assigned entries of the cost matrix; NaN for ``"none"``, ``"random"`` and
+        refined matchings, which have none.
     seconds : float
         Time taken for all pairs, cost matrices included.
     method : str

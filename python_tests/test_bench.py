@@ -121,10 +121,11 @@ def test_matchers_are_never_better_than_the_least_barrier() -> None:
             for r, best in zip(reached, row.least, strict=True)
         )
         assert row.found(method) == same
-    zero = torch.zeros(2)
-    row = row._replace(least=zero + 0.5, reached=dict.fromkeys(METHODS, zero + 1.0), edge=1.0)
-    assert table([row]).splitlines()[-1] == "| 4 | 4 | 1.00 | 2 | 0.5 |" + " 2x (0) |" * len(
-        METHODS
+    zero, cells = torch.zeros(2), len(METHODS)
+    reached = dict.fromkeys(METHODS, zero + 1.0)
+    row = row._replace(least=zero + 0.5, reached=reached, edge=1.0, certified=0)
+    assert (
+        table([row]).splitlines()[-1] == "| 4 | 4 | 1.00 | 2 | 0 | 0 | 0.5 |" + " 2x (0) |" * cells
     )
     row = row._replace(least=zero)
-    assert table([row]).splitlines()[-1] == "| 4 | 4 | 1.00 | 2 | 0 |" + " 1 (0) |" * len(METHODS)
+    assert table([row]).splitlines()[-1] == "| 4 | 4 | 1.00 | 2 | 0 | 2 | 0 |" + " 1 (0) |" * cells
