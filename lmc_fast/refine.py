@@ -95,8 +95,10 @@ def refine(
     pair for which that is not lower than before keeps the matching it came with.
 
     With S = m (m - 1) / 2 swaps, a pass takes O(S A (m + M)) kernels in closed form and O(S A n c)
-    operations on samples; see :mod:`lmc_fast.segment_moves`. Two-opt and three-opt searches are
-    those of Lin and Kernighan, Operations Research 21, 1973.
+    operations on samples; see :mod:`lmc_fast.segment_moves`. In closed form and for mse the loss at
+    one alpha is a sum over pairs of interpolated neurons, so that its minimum is a quadratic
+    assignment problem (Koopmans and Beckmann, Econometrica 25, 1957): no matrix of costs is exact,
+    and a local search is what is left for m > 8 (below, see :func:`lmc_fast.best_matching`).
     """
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
