@@ -4,6 +4,8 @@
 from .backend import Backend, backend
 from .backend import version as _version
 from .barrier import Barrier, barrier, barrier_height
+from .best_matching import best_matching
+from .canonical import canonicalize
 from .data import Dataset, digits, mnist, sample_inputs, teacher
 from .matching import Matching, match
 from .nets import TwoLayerReLU, init_students
@@ -12,9 +14,11 @@ from .ops.population_loss import population_loss
 from .ops.population_path_losses import population_path_losses
 from .ops.train_ensemble import EnsembleResult, train_ensemble
 from .ops.two_layer_relu import two_layer_relu
+from .refine import Refinement, refine
 from .sharpness import sharpness
 from .sparsity import alive_count, alive_fraction, hoyer, neuron_strengths, participation_ratio
 from .theory import Certificate, neuron_types, sample_global_minima, zero_barrier_certificate
+from .trained_certificate import TrainedCertificate, trained_certificate
 from .training import train
 from .weights import Weights, as_weights
 
@@ -26,6 +30,8 @@ __all__ = [
     "EnsembleResult",
     "Matching",
     "PathLosses",
+    "Refinement",
+    "TrainedCertificate",
     "TwoLayerReLU",
     "Weights",
     "alive_count",
@@ -34,6 +40,8 @@ __all__ = [
     "backend",
     "barrier",
     "barrier_height",
+    "best_matching",
+    "canonicalize",
     "digits",
     "hoyer",
     "init_students",
@@ -45,12 +53,14 @@ __all__ = [
     "path_losses",
     "population_loss",
     "population_path_losses",
+    "refine",
     "sample_global_minima",
     "sample_inputs",
     "sharpness",
     "teacher",
     "train",
     "train_ensemble",
+    "trained_certificate",
     "two_layer_relu",
     "zero_barrier_certificate",
 ]

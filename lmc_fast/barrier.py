@@ -13,7 +13,7 @@ from .matching import Matching
 from .matching import match as match_neurons
 from .ops.path_losses import path_losses
 from .ops.population_path_losses import population_path_losses
-from .weights import Weights, as_teacher, as_weights, check_same_architecture
+from .weights import Weights, as_teacher, as_weights, check_same_architecture, has_biases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,8 +170,9 @@ def barrier(
     definition : {"chord", "endpoint_mean", "midpoint"}
         See :func:`barrier_height`.
     match : {"gap", "weights", "activations", "none", "random"} or Matching, optional
-        Reorder b first; ``"activations"`` uses x. The result then has the barrier without it as
-        ``naive``.
+        Reorder b first; ``"activations"`` uses x, and so does ``"gap"`` for networks with biases
+        (for others it is the closed form, with x too). The result then has the barrier without it
+        as ``naive``.
     inputs, radius
         Distribution of the population loss; see :func:`lmc_fast.population_loss`.
     seed : int
@@ -217,5 +218,6 @@ def barrier(
     if isinstance(match, Matching):
         matching = match
     else:
-        matching = match_neurons(a, b, match, x if match == "activations" else None, seed)
+        measured = match == "activations" or (match == "gap" and (has_biases(a) or has_biases(b)))
+        matching = match_neurons(a, b, match, x if measured else None, seed)
     return Barrier(*measure(matching.apply(b)), definition, matching, naive)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Which neuron of one network corresponds to which of another: an assignment problem per pair."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +11,16 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from .canonical import canonicalize
 from .host_copies import on_host
+from .inner_kernel import kernel_from_inner
 from .losses import check_inputs, check_option
-from .reference.population_loss import kernel_shape
+from .permutation_check import check_same_functions
+from .sampled_cost import sampled_deficit_cost
 from .weights import Weights, as_weights, check_no_biases, check_same_architecture
 
 COSTS = ("gap", "weights", "activations", "none", "random")
+_WITH_X = ("gap", "activations")
 
 # Samples per block of the activation cost, so that (n, m) activations never exist at once.
 _BLOCK = 4096
@@ -32,8 +35,8 @@ class Matching:
     perm : int64 Tensor, shape (P, m)
         Neuron i of a is matched with neuron ``perm[p, i]`` of b.
     cost : float64 Tensor, shape (P,)
-        Sum of the assigned entries of the cost matrix; NaN for ``"none"`` and ``"random"``,
-        which have none.
+        Sum of the assigned entries of the cost matrix; NaN for ``"none"``, ``"random"`` and
+        refined matchings, which have none.
     seconds : float
         Time taken for all pairs, cost matrices included.
     method : str
@@ -51,12 +54,25 @@ class Matching:
         return (self.perm != in_place).double().mean(1)
 
     def apply(self, b: object) -> Weights:
-        """b with its neurons reordered to stand opposite a's; it stays on its device."""
-        return as_weights(b, "b").permuted(self.perm)
+        """b with its neurons reordered to stand opposite a's; it stays on its device.
+
+        A few inputs are run through both, and a RuntimeError names the pair if their outputs differ
+        by more than rounding.
+        """
+        given = as_weights(b, "b")
+        moved = given.permuted(self.perm)
+        check_same_functions(given, moved, "b")
+        return moved
 
 
 def match(
-    a: object, b: object, cost: str = "gap", x: Tensor | None = None, seed: int = 0
+    a: object,
+    b: object,
+    cost: str = "gap",
+    x: Tensor | None = None,
+    seed: int = 0,
+    *,
+    canonical: bool = False,
 ) -> Matching:
     """Match the neurons of P pairs of networks, exactly (scipy's ``linear_sum_assignment``).
 
@@ -67,9 +83,16 @@ def match(
     cost : {"gap", "weights", "activations", "none", "random"}
         What the matching minimises, see Notes.
     x : Tensor, shape (n, d), optional
-        Inputs, for ``"activations"`` only.
+        Inputs, needed for ``"activations"``. With them ``"gap"`` is measured on them instead of
+        taken in closed form; networks with biases need that.
     seed : int
         For ``"random"`` only. Pair p's permutation depends on (seed, p) alone.
+    canonical : bool
+        Take the costs of :func:`lmc_fast.canonicalize` of a and b, which do not depend on how each
+        neuron is scaled. The permutation is for a and b as they are. For ``"weights"`` and
+        ``"activations"`` it compares neurons of unlike scales fairly. A ``"gap"`` of canonical
+        networks is what it costs to interpolate *those*: take it when the barrier is between the
+        canonical networks too. It changes nothing for ``"none"`` and ``"random"``.
 
     Returns
     -------
@@ -78,8 +101,8 @@ def match(
     Raises
     ------
     TypeError, ValueError
-        Networks that differ in shape, dtype or device, hold NaN or infinity; ``"gap"`` with biases;
-        ``"activations"`` without x.
+        Networks that differ in shape, dtype or device, hold NaN or infinity; ``"gap"`` with biases
+        and without x; ``"activations"`` without x, and other costs with it.
 
     Notes
     -----
@@ -92,7 +115,8 @@ def match(
         the two are parallel or one is dead, the two cases in which interpolating them is free. For
         other w2 (columns a, b), the root mean square over x ~ N(0, I) of (a relu(u.x) + b
         relu(v.x)) / 2 - (a + b) relu((u + v).x / 2) / 2. See :func:`gap_cost` and
-        :func:`deficit_cost`, where both are derived.
+        :func:`deficit_cost`, where both are derived. With x, the root mean square over those
+        samples, biases included, in O(m^2 n) operations; see :mod:`lmc_fast.sampled_cost`.
     weights : minus the inner product of all weights of the two neurons (incoming, bias, outgoing;
         a constant w2 adds a constant): weight matching of Ainsworth, Hayase, Srinivasa, Git
         Re-Basin, ICLR 2023, arXiv 2209.04836, exact for one hidden layer.
@@ -104,14 +128,16 @@ def match(
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
     pairs, m, d, _ = a.sizes
-    if (x is not None) != (cost == "activations"):
+    if (x is None and cost == "activations") or (x is not None and cost not in _WITH_X):
         raise ValueError(
-            "x (n, d) goes with cost='activations' and only with it; got "
-            f"cost={cost!r} {'without' if x is None else 'with'} x"
+            "x (n, d) goes with cost='activations', which needs it, and with 'gap', and with no "
+            f"other; got cost={cost!r} {'without' if x is None else 'with'} x"
         )
     if x is not None:
         x = check_inputs(x, d, a.w1.dtype, a.w1.device)
     started = time.perf_counter()
+    if canonical:
+        a, b = canonicalize(a), canonicalize(b)
     if cost in ("none", "random"):
         perm = torch.arange(m).repeat(pairs, 1)
         if cost == "random":
@@ -139,8 +165,10 @@ def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callabl
     if cost == "activations":
         assert x is not None
         return lambda p: _activations_cost(a, b, p, x)
+    if x is not None:
+        return lambda p: sampled_deficit_cost(a, b, p, x)
     for name, weights in (("a", a), ("b", b)):
-        remedy = "The closed form of cost='gap' has none: use 'weights', or 'activations' with x"
+        remedy = "The closed form of cost='gap' has none: pass x, on which to measure it"
         check_no_biases(weights, name, remedy)
     # Of every pair at once: it waits for the device.
     ones = ((a.w2 == 1) & (b.w2 == 1)).flatten(1).all(1).tolist()
@@ -188,27 +216,15 @@ def deficit_cost(u: Tensor, a: Tensor, v: Tensor, b: Tensor) -> Tensor:
     ae, be, ee = (aa + ab) / 2, (ab + bb) / 2, (aa + 2 * ab + bb) / 4
     us, vs = (norm_u.square() + inner) / 2, (inner + norm_v.square()) / 2
     norm_s = ((us + vs) / 2).clamp_min(0).sqrt()
-
-    def kernel(norm_1: Tensor, norm_2: Tensor, dot: Tensor) -> Tensor:
-        product = norm_1 * norm_2
-        ratio = (dot / product.clamp_min(1e-300)).clamp(-1, 1)
-        return product * _shape(ratio) / (2 * math.pi)
-
     mean_square = (
         aa * norm_u.square() / 8
         + bb * norm_v.square() / 8
-        + ab * kernel(norm_u, norm_v, inner) / 2
+        + ab * kernel_from_inner(norm_u, norm_v, inner) / 2
         + ee * norm_s.square() / 2
-        - ae * kernel(norm_u, norm_s, us)
-        - be * kernel(norm_v, norm_s, vs)
+        - ae * kernel_from_inner(norm_u, norm_s, us)
+        - be * kernel_from_inner(norm_v, norm_s, vs)
     )
     return mean_square.clamp_min(0).sqrt()
-
-
-def _shape(cosine: Tensor) -> Tensor:
-    # Half angles: acos loses digits near 0 and pi.
-    sine, half = (1 - cosine).sqrt(), (1 + cosine).sqrt()
-    return kernel_shape(2 * torch.atan2(sine, half), 2 * torch.atan2(half, sine), cosine)
 
 
 def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -204,6 +204,11 @@ def check_no_biases(weights: Weights, name: str, remedy: str) -> None:
             raise ValueError(f"{name} must have no biases; got a {part} that is not zero. {remedy}")
 
 
+def has_biases(weights: Weights) -> bool:
+    """Whether any bias is not zero."""
+    return any(bias is not None and bool((bias != 0).any()) for bias in (weights.b1, weights.b2))
+
+
 def check_same_architecture(a: Weights, b: Weights) -> None:
     """Raise unless a and b can be averaged: same P, m, d, c, dtype and device."""
     for letter, meaning, size_a, size_b in zip(

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import timer
 from bench.compare import moved
+from bench.matchers import METHODS, measure, table
 from bench.restricted import restricted, settings
 from bench.scaling import cliff
 
@@ -108,3 +109,23 @@ def test_a_cliff_is_a_time_above_that_of_both_neighbours() -> None:
     sizes = [7, 8, 9, 15, 16, 17, 32]
     assert cliff(sizes, [1.0, 1.0, 1.0, 2.0, 3.0, 2.0, 9.0]) == 1.5
     assert cliff(sizes, [7.0, 8.0, 9.0, 15.0, 16.0, 17.0, 32.0]) == 1.0
+
+
+def test_matchers_are_never_better_than_the_least_barrier() -> None:
+    row = measure(4, 4.0, pairs=3, steps=100, samples=64)
+    assert set(row.reached) == set(METHODS)
+    for method, reached in row.reached.items():
+        assert (reached >= row.least * (1 - 1e-6) - row.zero).all()
+        same = sum(
+            abs(float(r - best)) <= 1e-6 * float(best) + row.zero
+            for r, best in zip(reached, row.least, strict=True)
+        )
+        assert row.found(method) == same
+    zero, cells = torch.zeros(2), len(METHODS)
+    reached = dict.fromkeys(METHODS, zero + 1.0)
+    row = row._replace(least=zero + 0.5, reached=reached, edge=1.0, certified=0)
+    assert (
+        table([row]).splitlines()[-1] == "| 4 | 4 | 1.00 | 2 | 0 | 0 | 0.5 |" + " 2x (0) |" * cells
+    )
+    row = row._replace(least=zero)
+    assert table([row]).splitlines()[-1] == "| 4 | 4 | 1.00 | 2 | 0 | 2 | 0 |" + " 1 (0) |" * cells

@@ -5,7 +5,16 @@ import pytest
 import torch
 from compare import assert_close
 
-from lmc_fast import Weights, barrier, init_students, match, sample_inputs, teacher
+from lmc_fast import (
+    Weights,
+    barrier,
+    canonicalize,
+    init_students,
+    match,
+    refine,
+    sample_inputs,
+    teacher,
+)
 from lmc_fast.ops import _cuda
 
 pytestmark = [
@@ -33,11 +42,12 @@ def on_gpu(weights: Weights) -> Weights:
 
 @pytest.mark.parametrize("pairs", [1, 2, 7])
 @pytest.mark.parametrize("c", [None, 2])
-@pytest.mark.parametrize("cost", ["gap", "weights", "activations", "none", "random"])
+@pytest.mark.parametrize("cost", ["gap", "gap of x", "weights", "activations", "none", "random"])
 def test_gpu_matchings_are_the_cpus(cost: str, c: int | None, pairs: int) -> None:
-    biases = cost in ("weights", "activations")
+    biases = cost in ("gap of x", "weights", "activations")
     a, b = (students(pairs, 33, c=c, biases=biases, seed=seed) for seed in (0, 50))
-    x = sample_inputs(5000, 4) if cost == "activations" else None
+    x = sample_inputs(5000, 4) if cost in ("gap of x", "activations") else None
+    cost = cost.removesuffix(" of x")
     wanted = match(a, b, cost, x, seed=3)
     found = match(on_gpu(a), on_gpu(b), cost, None if x is None else x.cuda(), seed=3)
     assert found.perm.device.type == found.cost.device.type == "cpu"
@@ -81,3 +91,25 @@ def test_gpu_matched_barriers_are_the_cpus() -> None:
     wanted = barrier(a, b, teacher=teacher(4, 3), match="gap")
     found = barrier(on_gpu(a), on_gpu(b), teacher=teacher(4, 3), match="gap")
     assert_close(found.height.cpu(), wanted.height, 1e-11)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_gpu_refinements_are_the_cpus(sampled: bool) -> None:
+    a, b = (students(3, 8, c=None, biases=sampled, seed=seed) for seed in (0, 50))
+    start, target = match(a, b, "random"), teacher(4, 3)
+    x = sample_inputs(300, 4) if sampled else None
+    wanted = refine(a, b, start, teacher=target, x=x)
+    found = refine(on_gpu(a), on_gpu(b), start, teacher=target, x=None if x is None else x.cuda())
+    assert found.perm.device.type == "cpu"
+    assert torch.equal(found.perm, wanted.perm)
+    assert_close(found.before, wanted.before, 1e-11)
+    assert_close(found.after, wanted.after, 1e-11)
+
+
+def test_gpu_canonical_networks_are_the_cpus() -> None:
+    net = students(3, 33, c=2, biases=True, seed=0)
+    for wanted, found in zip(canonicalize(net), canonicalize(on_gpu(net)), strict=True):
+        assert (wanted is None) == (found is None)
+        if wanted is not None:
+            assert found.device.type == "cuda"
+            assert_close(found, wanted, 1e-14 * wanted.abs().max())

@@ -184,12 +184,13 @@ def test_w2_of_one_pair_does_not_change_the_cost_of_another():
         ({"b": torch.full((5, 4), torch.nan)}, ValueError, "b.w1 must be finite"),
         ({"cost": "hungarian"}, ValueError, "'gap', 'weights'.*got 'hungarian'"),
         ({"cost": "activations"}, ValueError, "got cost='activations' without x"),
-        ({"cost": "gap", "x": torch.ones(3, 4)}, ValueError, "got cost='gap' with x"),
+        ({"cost": "weights", "x": torch.ones(3, 4)}, ValueError, "got cost='weights' with x"),
+        ({"cost": "gap", "x": torch.ones(3, 5)}, ValueError, r"\(\*, 4\)"),
         ({"cost": "activations", "x": torch.ones(3, 5)}, ValueError, r"\(\*, 4\)"),
         (
             {"a": (torch.ones(5, 4), torch.ones(5), torch.ones(1, 5), None)},
             ValueError,
-            "a must have no biases; got a b1.*use 'weights'",
+            "a must have no biases; got a b1.*pass x",
         ),
     ],
 )
