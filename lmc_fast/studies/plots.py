@@ -8,13 +8,16 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .config import LearningRateConfig
+from .config import LearningRateConfig, TheoryConfig
 from .plot_alpha import alpha_figure
 from .plot_learning_rate import learning_rate_figure
 from .plot_style import save, style
+from .plot_theory import theory_figure
 from .plot_width import width_figure
+from .presets import config_from_json
 from .store import Store, open_existing, reported
-from .summary import Summary, summarise
+from .summary import summarise
+from .theory_summary import summarise_theory
 
 
 def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
@@ -39,18 +42,26 @@ def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
     """
     out = folder if out is None else out
     with open_existing(folder) as store:
-        summary = summarise(store)
-        rates = isinstance(summary.config, LearningRateConfig)
-        draw = learning_rate_figure if rates else width_figure
-        figures: dict[str, Callable[[Summary, Store], Figure | None]] = {
-            f"barrier-vs-{summary.config.study}": lambda found, _: draw(found),
-            "barrier-along-alpha": alpha_figure,
-        }
+        figures = _figures(store)
         paths = []
         with style(), reported(out, "give a writable --out"):
             out.mkdir(parents=True, exist_ok=True)
             for name, make in figures.items():
-                figure = make(summary, store)
+                figure = make()
                 if figure is not None:
                     paths += save(figure, out / name)
     return paths
+
+
+def _figures(store: Store) -> dict[str, Callable[[], Figure | None]]:
+    """The figures of a study by name, to be drawn."""
+    if isinstance(config_from_json(store.config_text), TheoryConfig):
+        theory = summarise_theory(store)
+        return {"barrier-of-random-minima": lambda: theory_figure(theory)}
+    summary = summarise(store)
+    rates = isinstance(summary.config, LearningRateConfig)
+    draw = learning_rate_figure if rates else width_figure
+    return {
+        f"barrier-vs-{summary.config.study}": lambda: draw(summary),
+        "barrier-along-alpha": lambda: alpha_figure(summary, store),
+    }

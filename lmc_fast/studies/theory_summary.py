@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Rows of a theory study, grouped by width: what its table and figure show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from .config import TheoryConfig
+from .errors import StoreError
+from .presets import config_from_json
+from .statistics import Array, Interval, TailFit, mean_interval, share_interval, tail_fit
+from .store import Row, Store
+from .theory import column
+
+DENSE = 0.0
+
+
+@dataclass(frozen=True)
+class TheoryGroup:
+    """All pairs of one width."""
+
+    width: int
+    rows: list[Row]
+
+    def values(self, quantity: str, death: float) -> Array:
+        """A measurement of every pair at one death rate, (P,)."""
+        name = column(quantity, death)
+        return np.array([row[name] for row in self.rows], dtype=np.float64)
+
+    def mean(self, quantity: str, death: float) -> Interval:
+        """Mean over pairs, with its bootstrap interval."""
+        return mean_interval(self.values(quantity, death))
+
+    def certificate(self, death: float) -> Interval:
+        """Share of pairs that some permutation joins with zero barrier, with Wilson's interval."""
+        mixed = self.values("mixed", death)
+        return share_interval(int((mixed == 0).sum()), len(mixed))
+
+
+@dataclass(frozen=True)
+class TheorySummary:
+    """A theory study as its store tells it."""
+
+    config: TheoryConfig
+    groups: list[TheoryGroup]
+
+    def tail(self) -> TailFit | None:
+        """Power law fitted to the mean dense barrier; None without r = 0 among the death rates.
+
+        With r > 0 there is none to fit: the barrier falls exponentially beyond the crossover.
+        """
+        if DENSE not in self.config.deaths:
+            return None
+        return tail_fit(
+            [group.width for group in self.groups],
+            [group.values("barrier", DENSE) for group in self.groups],
+            self.config.tail_from,
+        )
+
+    def zero_from(self, death: float) -> int | None:
+        """Smallest width above M from which on every pair has zero barrier; None without one."""
+        problem = self.config.problem
+        found = None
+        for group in reversed(self.groups):
+            if group.width == getattr(problem, "teacher_width", 0):
+                break
+            if group.certificate(death).value < 1:
+                break
+            found = group.width
+        return found
+
+
+def summarise_theory(store: Store) -> TheorySummary:
+    """Group the rows of a theory study's store.
+
+    Raises
+    ------
+    StoreError
+        The store has no finished cell yet, or is another study's.
+    """
+    config = config_from_json(store.config_text)
+    if not isinstance(config, TheoryConfig):
+        raise StoreError(f"{store.folder} holds the study '{config.study}': use summarise")
+    rows = store.rows()
+    if not rows:
+        raise StoreError(f"{store.folder} has no finished cell yet: run the study first")
+    # The store's order is by width already.
+    parts = groupby(rows, lambda row: int(row["width"] or 0))
+    return TheorySummary(config, [TheoryGroup(m, list(part)) for m, part in parts])
