@@ -26,7 +26,8 @@ which rises in A and in B and has h_AB >= 0. Pairing within types, leaving over 
 of every type, putting the largest of them against dead neurons, and pairing the K smallest of a in
 rising order with the K smallest of b in falling order hence minimises E |f_alpha - f*| = sum_p E
 g_p, at every alpha, among the permutations with K mixed pairs. Its barrier is an upper bound on the
-least barrier over all permutations. :func:`barrier_floor` is a lower one.
+least barrier over all permutations (for m = 5 to 7, of all pairs' means, up to 1.2 times it;
+``match(cost="gap")`` is up to 1.2 times better at m = 320). :func:`barrier_floor` is a lower one.
 
 **Large m.** n_j - n'_j has variance 2 m q (1 - q), q = (1 - r) / M, for a death rate r, so that
 

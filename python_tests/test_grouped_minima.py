@@ -137,6 +137,18 @@ def test_losses_are_those_of_the_whole_networks():
     assert_close(mixed_path_losses(found, M, 11).losses, expected, rounding(m * m, M * M))
 
 
+@pytest.mark.parametrize("m", [10, 40])
+def test_no_matching_goes_below_the_floor(m):
+    """The matching that minimises the gap cost is of another kind, and near ours."""
+    drawn = [draw(5, m, pair) for pair in range(20)]
+    a, b = (torch.stack([network(pair[side]) for pair in drawn]) for side in (0, 1))
+    heights = barrier(a, b, teacher=torch.eye(5).double(), match="gap").height
+    floors = torch.tensor([barrier_floor(*pair) for pair in drawn])
+    assert (heights >= floors - rounding(m * m, 25.0)).all()
+    ours = np.mean([matched_barrier(*pair) for pair in drawn])
+    assert 0.5 < float(heights.mean()) / ours < 2
+
+
 def test_tiny_shares_lose_no_digits():
     """Losses are of degree 2 in the shares: those of 1e-9 of the shares are 1e-18 of them."""
     a, b = draw(3, 40, 1)

@@ -13,14 +13,14 @@ from .statistics import FEWEST, Interval, TailFit
 from .theory import problem_of
 from .theory_summary import DENSE, TheorySummary
 
-# A line more than other figures: barriers fall as m^-2.
+# More than in other figures: these barriers fall as m^-2 and faster.
 _DECADES = 12
 _COLOURS = [look[:3] for look in LOOKS.values()]
 
 
 def theory_figure(summary: TheorySummary) -> Figure:
     """Barrier, log-log, and the probability that some permutation has none; a line per rate."""
-    figure = new_figure(PAGE, 3.6)
+    figure = new_figure(PAGE, 3.7)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_barriers(left, summary)
     _draw_certificate(right, summary)
@@ -124,6 +124,7 @@ def _title(summary: TheorySummary) -> str:
         [
             "Matched barrier between random global minima of an orthonormal teacher with "
             f"M = {problem.teacher_width} neurons{inputs}",
+            "matched by types: an upper bound on the least barrier; at the foot of the axis it is zero",
             f"{config.pairs:,} pairs per width, {bands if config.pairs >= FEWEST else few}",
         ]
     )

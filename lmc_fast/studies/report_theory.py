@@ -61,6 +61,6 @@ def theory_lines(summary: TheorySummary) -> list[str]:
         if math.isinf(crossover):
             continue
         start = summary.zero_from(death)
-        seen = "not yet for all pairs" if start is None else f"for all pairs from m = {start} on"
-        lines.append(f"r = {death:g}: no power law, zero {seen}; crossover at m = {crossover:.0f}")
+        seen = "not yet for all pairs" if start is None else f"for all pairs from m = {start}"
+        lines.append(f"r = {death:g}: no power law, zero {seen}; crossover {crossover:.0f}")
     return lines

@@ -2,11 +2,11 @@
 """Bootstrap intervals of a mean and of a power law's exponent, and Wilson's of a share.
 
 The former are percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-chapter 13), whose level is raised for small samples as Student's t is over the normal (Hesterberg, What
-Teachers Should Know About the Bootstrap, The American Statistician 69, 2015, "expanded"). For the
-mean of P exponential variables they hold the truth in 90% (P = 10), 92% (20) and 95% (64) of the
-samples, for normal ones in 93% (10) and 94% (20); without the correction in 83, 90, 94 and 89, 91%.
-Below :data:`FEWEST` values no bootstrap is worth its name, and there is no interval.
+chapter 13), whose level is raised for small samples as Student's t is over the normal (Hesterberg,
+What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015, "expanded"). For
+the mean of P exponential variables they hold the truth in 90% (P = 10), 92% (20) and 95% (64) of
+the samples, for normal ones in 93% (10) and 94% (20); without the correction in 83, 90, 94 and 89,
+91%. Below :data:`FEWEST` values no bootstrap is worth its name, and there is no interval.
 """
 
 from __future__ import annotations
