@@ -124,7 +124,7 @@ def _title(summary: TheorySummary) -> str:
         [
             "Matched barrier between random global minima of an orthonormal teacher with "
             f"M = {problem.teacher_width} neurons{inputs}",
-            "matched by types: an upper bound on the least barrier; at the foot of the axis it is zero",
+            "matched by types: an upper bound on the least barrier, zero at the foot of the axis",
             f"{config.pairs:,} pairs per width, {bands if config.pairs >= FEWEST else few}",
         ]
     )

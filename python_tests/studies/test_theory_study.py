@@ -160,7 +160,6 @@ def test_the_table_fits_eighty_columns(tmp_path: Path) -> None:
     Console(file=out, width=80).print(theory_table(summary_of(invented(tmp_path))))
     written = out.getvalue()
     assert "…" not in written
-    assert "crossover 27" in written  # on one line with what it belongs to
     assert "1.9e-3 [1.9e-3, 1.9e-3]" in written  # 3 / 40^2
     assert "1.00 [0.76, 1.00]" in written
 
