@@ -52,8 +52,8 @@ def _looks(summary: TheorySummary) -> dict[float, Look]:
 
 def _draw_barriers(axes: Axes, summary: TheorySummary) -> None:
     x = np.array([group.width for group in summary.groups], dtype=np.float64)
-    means = {r: [g.mean("barrier", r) for g in summary.groups] for r in summary.config.deaths}
-    lowest = [group.mean("floor", DENSE).value for group in summary.groups if DENSE in means]
+    means = {r: [g.barrier(r) for g in summary.groups] for r in summary.config.deaths}
+    lowest = [group.mean("floor", DENSE) for group in summary.groups if DENSE in means]
     shown = [value for line in means.values() for mean in line for value in mean]
     floor = LogFloor([*shown, *lowest], _DECADES)
     for r, look in _looks(summary).items():

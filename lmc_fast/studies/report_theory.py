@@ -23,15 +23,15 @@ def theory_table(summary: TheorySummary) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for death in summary.config.deaths:
         for group in summary.groups:
-            barrier, zero = group.mean("barrier", death), group.certificate(death)
+            barrier, zero = group.barrier(death), group.certificate(death)
             table.add_row(
                 f"{death:g}" if group is summary.groups[0] else "",
                 str(group.width),
                 str(len(group.rows)),
                 short(barrier.value) + barrier.ends(short),
-                short(group.mean("floor", death).value),
+                short(group.mean("floor", death)),
                 f"{zero.value:.2f}{zero.ends('{:.2f}'.format)}",
-                f"{group.mean('mixed', death).value:.1f}",
+                f"{group.mean('mixed', death):.1f}",
             )
     table.caption = "\n".join([*theory_lines(summary), _LETTERS])
     return table
@@ -50,7 +50,7 @@ def theory_lines(summary: TheorySummary) -> list[str]:
     tail = summary.tail()
     if tail is not None:
         slope, last = tail.exponent, summary.groups[-1]
-        scaled = last.width**2 * last.mean("barrier", DENSE).value
+        scaled = last.width**2 * last.mean("barrier", DENSE)
         lines += [
             f"r = 0, m = {tail.first} to {tail.last}: mean barrier ~ "
             f"m^{slope.value:.3f}{slope.ends('{:.3f}'.format)};",

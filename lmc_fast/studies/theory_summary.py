@@ -30,9 +30,13 @@ class TheoryGroup:
         name = column(quantity, death)
         return np.array([row[name] for row in self.rows], dtype=np.float64)
 
-    def mean(self, quantity: str, death: float) -> Interval:
-        """Mean over pairs, with its bootstrap interval."""
-        return mean_interval(self.values(quantity, death))
+    def mean(self, quantity: str, death: float) -> float:
+        """Mean of a measurement over pairs."""
+        return float(np.mean(self.values(quantity, death)))
+
+    def barrier(self, death: float) -> Interval:
+        """Mean barrier over pairs, with its bootstrap interval."""
+        return mean_interval(self.values("barrier", death))
 
     def certificate(self, death: float) -> Interval:
         """Share of pairs that some permutation joins with zero barrier, with Wilson's interval."""
