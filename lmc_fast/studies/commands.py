@@ -193,11 +193,19 @@ def plot(
         Path | None,
         typer.Option(metavar="DIR", help="Where figures go; default DIR.", show_default=False),
     ] = None,
+    theory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A theory study of the same teacher, to be drawn over a width study.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw a study's figures again (PNG and SVG) from its store, finished or not."""
     from .plots import plot_study
 
-    for path in plot_study(folder, out):
+    for path in plot_study(folder, out, theory):
         print(path)
 
 

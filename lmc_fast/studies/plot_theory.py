@@ -15,6 +15,7 @@ from .theory_summary import DENSE, TheorySummary
 
 # More than in other figures: these barriers fall as m^-2 and faster.
 _DECADES = 12
+_OVERLAY = "#009E73"
 _COLOURS = [look[:3] for look in LOOKS.values()]
 
 
@@ -39,6 +40,22 @@ def theory_figure(summary: TheorySummary) -> Figure:
         handlelength=2.4,
     )
     return figure
+
+
+def draw_dense(axes: Axes, summary: TheorySummary, widest: int) -> None:
+    """The mean dense barriers up to a width, with their intervals, over another study's panel.
+
+    Widths at which all of them are zero are left out, and the axes keep their limits.
+    """
+    groups = [group for group in summary.groups if group.width <= widest]
+    means = {group.width: group.barrier(DENSE) for group in groups}
+    shown = {m: mean for m, mean in means.items() if mean.value > 0}
+    at, low, high = _columns(list(shown.values()))
+    limits = axes.get_ylim()
+    label = "random minima (theory)"
+    axes.plot(list(shown), at, color=_OVERLAY, marker="D", linestyle="-.", label=label)
+    axes.fill_between(list(shown), low, high, color=_OVERLAY, alpha=0.18, linewidth=0)
+    axes.set_ylim(limits)
 
 
 def _looks(summary: TheorySummary) -> dict[float, Look]:

@@ -17,10 +17,10 @@ from .plot_width import width_figure
 from .presets import config_from_json
 from .store import Store, open_existing, reported
 from .summary import summarise
-from .theory_summary import summarise_theory
+from .theory_summary import same_problem, summarise_theory
 
 
-def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
+def plot_study(folder: Path, out: Path | None = None, theory: Path | None = None) -> list[Path]:
     """Draw every figure of the study in ``folder``.
 
     Parameters
@@ -29,6 +29,8 @@ def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
         What :func:`run_study` wrote.
     out : path, optional
         Where the figures go; None puts them into ``folder``.
+    theory : path, optional
+        A theory study of the same problem, whose dense law is drawn over a width study's.
 
     Returns
     -------
@@ -39,10 +41,12 @@ def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
     ------
     StoreError
         No store, no finished cell, or ``out`` cannot be written.
+    ConfigError
+        ``theory`` does not go with the study.
     """
     out = folder if out is None else out
     with open_existing(folder) as store:
-        figures = _figures(store)
+        figures = _figures(store, theory)
         paths = []
         with style(), reported(out, "give a writable --out"):
             out.mkdir(parents=True, exist_ok=True)
@@ -53,15 +57,22 @@ def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
     return paths
 
 
-def _figures(store: Store) -> dict[str, Callable[[], Figure | None]]:
+def _figures(store: Store, theory: Path | None) -> dict[str, Callable[[], Figure | None]]:
     """The figures of a study by name, to be drawn."""
-    if isinstance(config_from_json(store.config_text), TheoryConfig):
-        theory = summarise_theory(store)
-        return {"barrier-of-random-minima": lambda: theory_figure(theory)}
+    config = config_from_json(store.config_text)
+    law = None
+    if theory is not None:
+        with open_existing(theory) as other:
+            law = summarise_theory(other)
+        same_problem(config, law.config)
+    if isinstance(config, TheoryConfig):
+        minima = summarise_theory(store)
+        return {"barrier-of-random-minima": lambda: theory_figure(minima)}
     summary = summarise(store)
-    rates = isinstance(summary.config, LearningRateConfig)
-    draw = learning_rate_figure if rates else width_figure
+    rates = isinstance(config, LearningRateConfig)
     return {
-        f"barrier-vs-{summary.config.study}": lambda: draw(summary),
+        f"barrier-vs-{config.study}": lambda: (
+            learning_rate_figure(summary) if rates else width_figure(summary, law)
+        ),
         "barrier-along-alpha": lambda: alpha_figure(summary, store),
     }

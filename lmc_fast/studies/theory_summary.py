@@ -8,14 +8,16 @@ from itertools import groupby
 
 import numpy as np
 
-from .config import TheoryConfig
-from .errors import StoreError
+from .config import GridConfig, TheoryConfig, WidthConfig
+from .errors import ConfigError, StoreError
 from .presets import config_from_json
 from .statistics import Array, Interval, TailFit, mean_interval, share_interval, tail_fit
 from .store import Row, Store
 from .theory import column
 
 DENSE = 0.0
+# What the loss of a problem in closed form depends on, up to a rotation of the teacher.
+_LOSS = ("data", "d", "teacher_width", "teacher_kind", "inputs", "radius")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,29 @@ class TheorySummary:
                 break
             found = group.width
         return found
+
+
+def same_problem(width: GridConfig, theory: TheoryConfig) -> None:
+    """Check that a width study's students have the losses of a theory study's minima.
+
+    Raises
+    ------
+    ConfigError
+        Another study than width, or another problem, teacher width, kind or inputs; or no dense
+        law.
+    """
+    if DENSE not in theory.deaths:
+        raise ConfigError(f"--theory needs a study with 0 among its deaths; got {theory.deaths}")
+    if not isinstance(width, WidthConfig):
+        raise ConfigError(f"--theory goes with a width study; got the study '{width.study}'")
+    ours, theirs = (
+        problem.model_dump(include=set(_LOSS)) for problem in (width.problem, theory.problem)
+    )
+    if ours != theirs:
+        raise ConfigError(
+            f"--theory needs a study of the same problem; got {theirs} for {ours}: "
+            "run 'lmc-fast study theory' with the width study's problem"
+        )
 
 
 def summarise_theory(store: Store) -> TheorySummary:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from invented import fill_store
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -21,10 +22,11 @@ from lmc_fast.grouped_minima import (
     sample_grouped_minimum,
 )
 from lmc_fast.studies import runner, theory
-from lmc_fast.studies.config import TheoryConfig
+from lmc_fast.studies.config import StudyName, TheoryConfig, WidthConfig
 from lmc_fast.studies.errors import ConfigError, StoreError
 from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.plot_theory import theory_figure
+from lmc_fast.studies.plot_width import width_figure
 from lmc_fast.studies.plots import plot_study
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.provenance import PROVENANCE
@@ -247,6 +249,37 @@ def test_studies_are_not_mistaken_for_each_other(tmp_path: Path, folder: Path) -
     create(tmp_path, width, {"barrier_gap": "REAL"}).close()
     with open_existing(tmp_path) as store, pytest.raises(StoreError, match="the study 'width'"):
         summarise_theory(store)
+
+
+def test_the_dense_law_is_drawn_over_a_width_study(tmp_path: Path) -> None:
+    law = invented(tmp_path / "law")
+    width = load_config("width", overrides=["pairs=6", "widths=[3,5,8,40]"])
+    assert isinstance(width, WidthConfig)
+    fill_store(tmp_path / "width", width)
+    with open_existing(tmp_path / "width") as store, style():
+        figure = width_figure(summarise(store), summary_of(law))
+    label = "random minima (theory)"
+    line = next(line for line in figure.axes[0].lines if line.get_label() == label)
+    assert list(line.get_xdata()) == [20, 40]  # at m = M they are zero, and 80 is off the axis
+    np.testing.assert_allclose(line.get_ydata(), [3 / 400, 3 / 1600])
+    assert label in texts(figure)
+    assert len(plot_study(tmp_path / "width", tmp_path / "out", law)) == 4
+
+
+@pytest.mark.parametrize(
+    ("study", "override", "message"),
+    [
+        ("width", "problem.d=12", "a study of the same problem; got .*'d': 10.* for .*'d': 12"),
+        ("learning-rate", "pairs=6", "goes with a width study; got the study 'learning-rate'"),
+    ],
+)
+def test_another_problem_is_not_drawn_over(
+    tmp_path: Path, study: StudyName, override: str, message: str
+) -> None:
+    law = invented(tmp_path / "law")
+    create(tmp_path / "study", load_config(study, overrides=[override]), {"x": "REAL"}).close()
+    with pytest.raises(ConfigError, match=message):
+        plot_study(tmp_path / "study", None, law)
 
 
 def test_an_empty_store_says_to_run_the_study(tmp_path: Path) -> None:
