@@ -14,8 +14,9 @@ that of the K mixed pairs, j != k, alone,
     L(alpha) = E (sum_p g_p)^2 / 2,
 
 which is the population loss of K neurons A v_j + B v_k with w2 = 1 and M neurons t_j v_j with
-w2 = -1, t_j = sum A (pairs with j) + sum B (pairs with k), against a teacher that is zero: exact,
-O((K + M)^2), linear in alpha, and without cancellation between shares of different sizes.
+w2 = -1, t_j the sum of all A and B of type j, against a teacher that is zero. Their weights are
+linear in alpha, so that this is a segment between two networks. It is exact, takes O((K + M)^2)
+operations, and subtracts nothing that is larger than the mixed neurons themselves.
 
 **The matching.** At least K = max(0, sum_j max(n_j, n'_j) - m) pairs are mixed. Since
 E relu(A y + B z) = sqrt(A^2 + B^2) / sqrt(2 pi),
