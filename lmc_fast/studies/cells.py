@@ -21,7 +21,7 @@ from ..curves import PathLosses
 from ..matching import Matching, match
 from ..sparsity import participation_ratio
 from ..weights import Weights
-from .config import LearningRateConfig, StudyConfig, TeacherProblem
+from .config import GridConfig, LearningRateConfig, StudyConfig, TeacherProblem
 from .device import CPU
 from .provenance import provenance
 from .store import CellKey, Curve, Row
@@ -38,7 +38,7 @@ class Chunk:
     ``device`` changes it by rounding.
     """
 
-    config: StudyConfig
+    config: GridConfig
     width: int
     lr: float
     pairs: tuple[tuple[int, int], ...]
@@ -69,7 +69,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Finished cells of a chunk, and the students' tensors by name, in the order of ``seeds``.
+    """Finished cells of a chunk, and the students' tensors, if any, in the order of ``seeds``.
 
     Everything is on the CPU; ``provenance`` is that of the process which computed it.
     """
@@ -141,7 +141,9 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
         One cell per pair, in the order of ``chunk.pairs``.
     """
     begun = time.perf_counter()
-    task = make_task(chunk.config, chunk.data_dir, chunk.device)
+    config = chunk.config
+    assert isinstance(config, StudyConfig)
+    task = make_task(config, chunk.data_dir, chunk.device)
     seeds = [seed for pair in chunk.pairs for seed in pair]
     trained = task.train(seeds, chunk.width, chunk.lr, chunk.threads)
     rows: list[Row] = [dict(key._asdict()) for key in chunk.keys]
@@ -152,11 +154,11 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
     if kept:
         index = torch.tensor(kept)
         ends = trained.take(2 * index), trained.take(2 * index + 1)
-        for matching in chunk.config.matchings:
+        for matching in config.matchings:
             _measure_pairs(
                 task, matching, *ends, [rows[i] for i in kept], [curves[i] for i in kept]
             )
-    empty = dict.fromkeys(measurement_columns(chunk.config))
+    empty = dict.fromkeys(measurement_columns(config))
     cells = [Cell({**empty, **row}, found) for row, found in zip(rows, curves, strict=True)]
     w1, w2 = trained.weights.w1.cpu(), trained.weights.w2.cpu()
     tensors = {"w1": w1, "w2": w2, "seeds": torch.tensor(seeds)}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from .config import StudyConfig
+from .config import GridConfig, StudyConfig
 from .device import free_memory
 from .tasks import Sizes
 
@@ -43,7 +43,7 @@ def pairs_that_fit(free: int, m: int, sizes: Sizes, config: StudyConfig) -> int:
 
 
 def chunk_size(
-    asked: int | None, config: StudyConfig, sizes: Sizes, device: torch.device, window: int
+    asked: int | None, config: GridConfig, sizes: Sizes, device: torch.device, window: int
 ) -> Callable[[int], int]:
     """The function from a width to the pairs of a chunk.
 
@@ -57,5 +57,6 @@ def chunk_size(
     if asked is not None or device.type == "cpu":
         pairs = asked or ON_CPU
         return lambda _: pairs
+    assert isinstance(config, StudyConfig)  # minima that are drawn stay on the CPU
     free = free_memory(device) // window
     return lambda m: pairs_that_fit(free, m, sizes, config)

@@ -124,17 +124,23 @@ def study(
     - **width**: the barrier against the students' width m, with and without matching.
     - **learning-rate**: alive neurons and barrier up to the step size at which training diverges;
       that threshold is searched first.
+    - **theory**: the matched barrier between random global minima up to m = 100,000, and how often
+      it is zero; nothing is trained.
 
     Stop it at any time (Ctrl-C, kill, power): the same command resumes and finished cells are
     skipped. Every pair of students is a row of DIR/study.sqlite; trained weights are in
     DIR/weights.
     """
+    from .config import TheoryConfig
     from .device import device_name, resolve_device
     from .plots import plot_study
     from .report import ProgressBar, show, study_table
+    from .report_theory import theory_table
     from .runner import run_study
     from .store import open_existing
     from .summary import summarise
+    from .theory import cpu_device
+    from .theory_summary import summarise_theory
 
     chosen = load_config(
         study,
@@ -146,7 +152,8 @@ def study(
     if print_config:
         print(to_toml(chosen), end="")
         return
-    where = resolve_device(device)
+    theory = isinstance(chosen, TheoryConfig)
+    where = cpu_device(device) if theory else resolve_device(device)
     kind = chosen.problem.data
     if threads is not None:
         torch.set_num_threads(threads)
@@ -168,7 +175,7 @@ def study(
         raise typer.Exit(130) from None
     console = Console()
     with open_existing(folder) as store:
-        show(study_table(summarise(store)))
+        show(theory_table(summarise_theory(store)) if theory else study_table(summarise(store)))
     skipped = outcome.cells - outcome.computed
     console.print(
         f"{outcome.cells} cells in {folder}"
@@ -186,11 +193,19 @@ def plot(
         Path | None,
         typer.Option(metavar="DIR", help="Where figures go; default DIR.", show_default=False),
     ] = None,
+    theory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A theory study of the same teacher, to be drawn over a width study.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw a study's figures again (PNG and SVG) from its store, finished or not."""
     from .plots import plot_study
 
-    for path in plot_study(folder, out):
+    for path in plot_study(folder, out, theory):
         print(path)
 
 

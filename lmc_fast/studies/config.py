@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-StudyName = Literal["width", "learning-rate"]
+from ..grouped_minima import LEAST_COVERAGE, coverage
+
+StudyName = Literal["width", "learning-rate", "theory"]
 DataName = Literal["teacher", "digits", "mnist"]
 DefinitionName = Literal["chord", "endpoint_mean", "midpoint"]
 TeacherKind = Literal["orthonormal", "random"]
@@ -18,6 +20,16 @@ MatchingName = Literal["none", "gap", "weights", "activations", "random"]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Number = TypeVar("Number", int, float)
+
+
+def _rises(value: tuple[float, ...]) -> tuple[float, ...]:
+    if not value or list(value) != sorted(set(value)):
+        raise ValueError(f"must rise strictly and not be empty; got {list(value)}")
+    return value
+
+
+Rising = Annotated[tuple[Number, ...], AfterValidator(_rises)]
 
 
 class _Settings(BaseModel):
@@ -64,12 +76,11 @@ class DatasetProblem(_Settings):
 Problem = Annotated[TeacherProblem | DatasetProblem, Field(discriminator="data")]
 
 
-class StudyConfig(_Settings):
-    """Settings that both studies share. Everything here is part of the configuration's hash.
+class GridConfig(_Settings):
+    """Settings that all studies share. Everything in a configuration is part of its hash.
 
-    Student p-th pair uses the seeds ``first_seed + 2p`` and ``first_seed + 2p + 1``, at every
-    width and learning rate. w1 starts as N(0, ``init_scale``^2 / d); w2 is fixed to ones with a
-    teacher, and starts as N(0, ``w2_scale``^2 / m) and is trained with images.
+    The p-th pair of students uses the seeds ``first_seed + 2p`` and ``first_seed + 2p + 1``, in
+    every group of cells.
     """
 
     study: ClassVar[StudyName]
@@ -77,6 +88,27 @@ class StudyConfig(_Settings):
     problem: Problem = TeacherProblem()
     pairs: Count = 64
     first_seed: Seed = 0
+
+    def canonical(self) -> str:
+        """Settings as JSON with sorted keys and no spaces: equal settings, equal text."""
+        return json.dumps(
+            {"study": self.study, **self.model_dump(mode="json")},
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of :meth:`canonical`."""
+        return text_digest(self.canonical())
+
+
+class StudyConfig(GridConfig):
+    """Settings that the studies of trained students share.
+
+    w1 starts as N(0, ``init_scale``^2 / d); w2 is fixed to ones with a teacher, and starts as
+    N(0, ``w2_scale``^2 / m) and is trained with images.
+    """
+
     method: Literal["population_gd", "gd", "sgd"] = "population_gd"
     steps: Count = 2500
     batch_size: Count | None = None
@@ -126,18 +158,6 @@ class StudyConfig(_Settings):
             )
         return self
 
-    def canonical(self) -> str:
-        """Settings as JSON with sorted keys and no spaces: equal settings, equal text."""
-        return json.dumps(
-            {"study": self.study, **self.model_dump(mode="json")},
-            sort_keys=True,
-            separators=(",", ":"),
-        )
-
-    def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of :meth:`canonical`."""
-        return text_digest(self.canonical())
-
 
 class WidthConfig(StudyConfig):
     """Width study: ``pairs`` pairs of students at each of ``widths``.
@@ -149,17 +169,10 @@ class WidthConfig(StudyConfig):
 
     study = "width"
 
-    widths: tuple[Count, ...] = (3, 4, 5, 6, 7, 8, 10, 14, 20, 28, 40, 56, 80)
+    widths: Rising[Count] = (3, 4, 5, 6, 7, 8, 10, 14, 20, 28, 40, 56, 80)
     lr: Positive = 4.0
     lr_per_width: bool = True
     tail_from: Count | None = None
-
-    @field_validator("widths")
-    @classmethod
-    def _widths_rise(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or list(value) != sorted(set(value)):
-            raise ValueError(f"must rise strictly and not be empty; got {list(value)}")
-        return value
 
     def lr_at(self, width: int) -> float:
         """Step size at one width."""
@@ -178,23 +191,48 @@ class LearningRateConfig(StudyConfig):
     study = "learning-rate"
 
     width: Count = 20
-    grid: tuple[Positive, ...] = (0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 1.02)
+    grid: Rising[Positive] = (0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 1.02)
     pilot_lr: Positive = 1.0
     lr_per_width: bool = True
     bracket_students: Count = 16
     bracket_tolerance: Annotated[float, Field(ge=1e-6, lt=0.5)] = 0.005
     diverged_share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
-    @field_validator("grid")
-    @classmethod
-    def _grid_rises(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or list(value) != sorted(set(value)):
-            raise ValueError(f"must rise strictly and not be empty; got {list(value)}")
-        return value
-
     def first_lr(self) -> float:
         """The calm step size from which the threshold is searched."""
         return self.pilot_lr / self.width if self.lr_per_width else self.pilot_lr
+
+
+class TheoryConfig(GridConfig):
+    """Theory study: ``pairs`` pairs of random global minima at each of ``widths``; see ``theory``.
+
+    Every neuron is dead with probability r, for each r of ``deaths``; 0 is the dense law. The power
+    of m is fitted to the dense barriers of the widths from ``tail_from``: it is approached slowly.
+    """
+
+    study = "theory"
+
+    pairs: Count = 256
+    widths: Rising[Count] = (5, 6, 7, 8, 10, 14, 20, 50, 100, 300, 1000, 3000, 10_000)
+    deaths: Rising[Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.01, 0.1)
+    alphas: Annotated[int, Field(ge=2)] = 25
+    tail_from: Count = 300
+
+    @model_validator(mode="after")
+    def _law_exists(self) -> TheoryConfig:
+        problem = self.problem
+        if not isinstance(problem, TeacherProblem) or problem.teacher_kind != "orthonormal":
+            raise ValueError(
+                "the global minima are known for orthonormal teachers alone: take "
+                "problem.data = 'teacher' and problem.teacher_kind = 'orthonormal'"
+            )
+        M, m, r = problem.teacher_width, self.widths[0], self.deaths[-1]
+        if not coverage(M, m, r) >= LEAST_COVERAGE:
+            raise ValueError(
+                f"widths must be such that m neurons are of all M = {M} types with probability "
+                f"{LEAST_COVERAGE:g} at least; got m = {m} with death rate {r:g}: drop small widths"
+            )
+        return self
 
 
 def text_digest(text: str) -> str:
@@ -202,7 +240,9 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-CONFIG_TYPES: dict[str, type[WidthConfig] | type[LearningRateConfig]] = {
+AnyConfig = WidthConfig | LearningRateConfig | TheoryConfig
+CONFIG_TYPES: dict[str, type[WidthConfig] | type[LearningRateConfig] | type[TheoryConfig]] = {
     "width": WidthConfig,
     "learning-rate": LearningRateConfig,
+    "theory": TheoryConfig,
 }

@@ -135,22 +135,23 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 class LogFloor:
     """A log axis whose lowest decade stands for everything too small to show.
 
-    Seven decades are shown at the most. What lies below, such as the rounding errors at m = M, is
+    ``decades`` are shown at the most. What lies below, such as the rounding errors at m = M, is
     drawn in one place under a dotted line.
 
     Parameters
     ----------
     values : iterable of float
         All means and ends of intervals that are to be drawn.
+    decades : int
     """
 
-    def __init__(self, values: Iterable[float]) -> None:
+    def __init__(self, values: Iterable[float], decades: int = _DECADES) -> None:
         finite = np.array([value for value in values if np.isfinite(value)])
         visible = finite[finite > ROUNDING]
         powers = np.log10(visible) if visible.size else np.array([-2.0])
         lowest = powers.min() - 0.15
         self.bottom = 10.0**lowest
-        self.power = int(np.floor(max(lowest, powers.max() - _DECADES)))
+        self.power = int(np.floor(max(lowest, powers.max() - decades)))
         self.edge = 10.0**self.power
         self.place = 10 ** (self.power - 0.55)
         self.hidden = bool((finite < self.edge).any())

@@ -21,12 +21,17 @@ from .plot_style import (
     measures,
     new_figure,
 )
+from .plot_theory import draw_dense
 from .statistics import TailFit
 from .summary import Summary
+from .theory_summary import TheorySummary
 
 
-def width_figure(summary: Summary) -> Figure:
-    """One panel per measure; in each a line per matching, and the tail's fit in the first."""
+def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figure:
+    """One panel per measure; in each a line per matching, and the tail's fit in the first.
+
+    There, too, the dense law of a theory study of the same problem, if one is given.
+    """
     panels = measures(summary.config)
     figure = new_figure(PAGE, 3.5 if len(panels) == 1 else 2.9)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -34,6 +39,8 @@ def width_figure(summary: Summary) -> Figure:
         _draw_panel(axes, summary, measure, with_tail=measure is panels[0])
         # Labels of neighbouring ticks need more room in narrower panels.
         _width_ticks(axes, summary, 1.16 if len(panels) == 1 else 1.45)
+    if theory is not None:
+        draw_dense(row[0], theory, summary.groups[-1].width)
     figure.suptitle(_title(summary), fontsize=8)
     legend_below(figure, row[0], columns=3)
     return figure

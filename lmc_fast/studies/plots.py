@@ -8,16 +8,19 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .config import LearningRateConfig
+from .config import LearningRateConfig, TheoryConfig
 from .plot_alpha import alpha_figure
 from .plot_learning_rate import learning_rate_figure
 from .plot_style import save, style
+from .plot_theory import theory_figure
 from .plot_width import width_figure
+from .presets import config_from_json
 from .store import Store, open_existing, reported
-from .summary import Summary, summarise
+from .summary import summarise
+from .theory_summary import same_problem, summarise_theory
 
 
-def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
+def plot_study(folder: Path, out: Path | None = None, theory: Path | None = None) -> list[Path]:
     """Draw every figure of the study in ``folder``.
 
     Parameters
@@ -26,6 +29,8 @@ def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
         What :func:`run_study` wrote.
     out : path, optional
         Where the figures go; None puts them into ``folder``.
+    theory : path, optional
+        A theory study of the same problem, whose dense law is drawn over a width study's.
 
     Returns
     -------
@@ -36,21 +41,38 @@ def plot_study(folder: Path, out: Path | None = None) -> list[Path]:
     ------
     StoreError
         No store, no finished cell, or ``out`` cannot be written.
+    ConfigError
+        ``theory`` does not go with the study.
     """
     out = folder if out is None else out
     with open_existing(folder) as store:
-        summary = summarise(store)
-        rates = isinstance(summary.config, LearningRateConfig)
-        draw = learning_rate_figure if rates else width_figure
-        figures: dict[str, Callable[[Summary, Store], Figure | None]] = {
-            f"barrier-vs-{summary.config.study}": lambda found, _: draw(found),
-            "barrier-along-alpha": alpha_figure,
-        }
+        figures = _figures(store, theory)
         paths = []
         with style(), reported(out, "give a writable --out"):
             out.mkdir(parents=True, exist_ok=True)
             for name, make in figures.items():
-                figure = make(summary, store)
+                figure = make()
                 if figure is not None:
                     paths += save(figure, out / name)
     return paths
+
+
+def _figures(store: Store, theory: Path | None) -> dict[str, Callable[[], Figure | None]]:
+    """The figures of a study by name, to be drawn."""
+    config = config_from_json(store.config_text)
+    law = None
+    if theory is not None:
+        with open_existing(theory) as other:
+            law = summarise_theory(other)
+        same_problem(config, law.config)
+    if isinstance(config, TheoryConfig):
+        minima = summarise_theory(store)
+        return {"barrier-of-random-minima": lambda: theory_figure(minima)}
+    summary = summarise(store)
+    rates = isinstance(config, LearningRateConfig)
+    return {
+        f"barrier-vs-{config.study}": lambda: (
+            learning_rate_figure(summary) if rates else width_figure(summary, law)
+        ),
+        "barrier-along-alpha": lambda: alpha_figure(summary, store),
+    }

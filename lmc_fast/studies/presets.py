@@ -19,13 +19,12 @@ from pydantic import ValidationError
 
 from .config import (
     CONFIG_TYPES,
+    AnyConfig,
     DataName,
     DatasetProblem,
-    LearningRateConfig,
-    StudyConfig,
+    GridConfig,
     StudyName,
     TeacherProblem,
-    WidthConfig,
 )
 from .errors import ConfigError
 
@@ -39,12 +38,12 @@ def load_config(
     data: DataName | None = None,
     file: Path | None = None,
     overrides: Sequence[str] = (),
-) -> WidthConfig | LearningRateConfig:
+) -> AnyConfig:
     """Build a study's settings from a preset, a TOML file and ``key=value`` overrides.
 
     Parameters
     ----------
-    study : {"width", "learning-rate"}
+    study : {"width", "learning-rate", "theory"}
     preset : {"quick", "full"}
         What the file and the overrides are laid over.
     data : {"teacher", "digits", "mnist"} or None
@@ -88,7 +87,7 @@ def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
     return _merge(settings, {"problem": {"data": data}})
 
 
-def parse_config(study: str, settings: Mapping[str, Any]) -> WidthConfig | LearningRateConfig:
+def parse_config(study: str, settings: Mapping[str, Any]) -> AnyConfig:
     """Check plain settings and return them typed; every fault is one line of the error."""
     kind = CONFIG_TYPES[study]
     try:
@@ -98,8 +97,8 @@ def parse_config(study: str, settings: Mapping[str, Any]) -> WidthConfig | Learn
         raise ConfigError("; ".join(lines)) from None
 
 
-def config_from_json(text: str) -> WidthConfig | LearningRateConfig:
-    """Inverse of :meth:`StudyConfig.canonical`."""
+def config_from_json(text: str) -> AnyConfig:
+    """Inverse of :meth:`GridConfig.canonical`."""
     settings = json.loads(text)
     return parse_config(settings.pop("study"), settings)
 
@@ -115,7 +114,7 @@ def difference(stored: str, given: str) -> list[str]:
     ]
 
 
-def to_toml(config: StudyConfig) -> str:
+def to_toml(config: GridConfig) -> str:
     """The settings as a TOML file that ``--config`` reads back to the same settings."""
     settings = config.model_dump(mode="json")
     problem = settings.pop("problem")
@@ -174,7 +173,7 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _explain(kind: type[StudyConfig], fault: Mapping[str, Any]) -> str:
+def _explain(kind: type[GridConfig], fault: Mapping[str, Any]) -> str:
     where = list(fault["loc"])
     if where[:1] == ["problem"]:
         # pydantic puts the discriminator's value, "teacher" or so, behind it.

@@ -86,7 +86,7 @@ def study_table(summary: Summary) -> Table:
     unit = "" if split == "population" else f" ({split}, nats)"
     enough = config.pairs >= FEWEST
     over = "95% interval over pairs" if enough else "too few pairs for intervals"
-    table = _narrow_table(f"Mean loss barrier{unit}, {over}")
+    table = narrow_table(f"Mean loss barrier{unit}, {over}")
     rates = isinstance(config, LearningRateConfig)
     titles = ["lr/max" if rates else "m", "pairs"]
     for name in config.matchings:
@@ -113,7 +113,7 @@ def study_table(summary: Summary) -> Table:
 
 def barrier_table(results: Mapping[str, Barrier]) -> Table:
     """One line per split and pair: height, where, and both ends."""
-    table = _narrow_table("Loss barrier")
+    table = narrow_table("Loss barrier")
     first = next(iter(results.values()))
     matched = first.matching
     titles = ["loss on", "pair", "barrier", "at alpha", "loss a", "loss b"]
@@ -137,7 +137,7 @@ def show(table: Table) -> None:
     Console(width=max(Console().width, needed)).print(table)
 
 
-def _narrow_table(title: str) -> Table:
+def narrow_table(title: str) -> Table:
     """An empty table without lines, so that many columns fit a terminal."""
     table = Table(title=title, box=None)
     table.padding, table.pad_edge, table.caption_justify = (0, 1, 0, 0), False, "left"
@@ -157,10 +157,10 @@ def _barrier(group: Group, name: str, split: str, with_interval: bool) -> str:
     barrier = group.barrier(name, split)
     if not np.isfinite(barrier.value):
         return "-"
-    return _short(barrier.value) + (barrier.ends(_short) if with_interval else "")
+    return short(barrier.value) + (barrier.ends(short) if with_interval else "")
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Two digits, without the zeros of the exponent: 2.9e-2."""
     if value == 0:
         return "0"
@@ -170,7 +170,7 @@ def _short(value: float) -> str:
 
 def _typical_loss(group: Group) -> str:
     losses = group.student_values("loss")
-    return _short(float(np.median(losses))) if len(losses) else "-"
+    return short(float(np.median(losses))) if len(losses) else "-"
 
 
 def _mean(values: Array, form: str) -> str:

@@ -18,11 +18,11 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from . import learning_rate, width
+from . import learning_rate, theory, width
 from .cells import Chunk, ChunkResult, measurement_columns, run_chunk
 from .checkpoints import SUFFIX, save_tensors
 from .chunk_size import chunk_size
-from .config import LearningRateConfig, TeacherProblem, WidthConfig
+from .config import AnyConfig, TeacherProblem, TheoryConfig, WidthConfig
 from .device import resolve_device
 from .errors import StudyError
 from .provenance import PROVENANCE
@@ -96,7 +96,7 @@ class Outcome:
 
 
 def run_study(
-    config: WidthConfig | LearningRateConfig,
+    config: AnyConfig,
     folder: Path,
     *,
     data_dir: Path | None = None,
@@ -111,7 +111,7 @@ def run_study(
 
     Parameters
     ----------
-    config : WidthConfig or LearningRateConfig
+    config : WidthConfig, LearningRateConfig or TheoryConfig
     folder : path
         Made where it does not exist; resumed where it holds the same configuration.
     data_dir : path, optional
@@ -121,6 +121,7 @@ def run_study(
     device : str or torch.device
         "cpu", "cuda", "cuda:1", or "auto", a GPU where there is one to use. Devices differ by
         rounding: every row names its own as ``backend``, and what one has begun another may finish.
+        The theory study is for the CPU alone.
     executor : Executor, optional
         Computes the chunks; None does so in the calling thread. It is left open. For a GPU its
         processes must be spawned, not forked.
@@ -147,13 +148,18 @@ def run_study(
     for name, value in (("chunk_pairs", chunk_pairs), ("window", window)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
-    device = resolve_device(device)
-    # Images that cannot be read are found out before a folder is made.
-    sizes = make_task(config, data_dir, device).sizes
+    if isinstance(config, TheoryConfig):
+        device, sizes = theory.cpu_device(device), theory.sizes(config)
+        work, columns = theory.run_chunk, theory.measurement_columns(config)
+    else:
+        device = resolve_device(device)
+        # Images that cannot be read are found out before a folder is made.
+        sizes = make_task(config, data_dir, device).sizes
+        work, columns = run_chunk, measurement_columns(config)
     executor = InlineExecutor() if executor is None else executor
     progress = Silent() if progress is None else progress
     total: int | None = None
-    with create(folder, config, {**measurement_columns(config), **PROVENANCE}) as store:
+    with create(folder, config, {**columns, **PROVENANCE}) as store:
         try:
             blank = Chunk(config, 0, 0.0, (), threads, data_dir, device)
             groups = _groups(config, store, executor, progress, blank)
@@ -164,7 +170,7 @@ def run_study(
             left = [chunk for chunk in (_remaining(c, done) for c in chunks) if chunk.pairs]
             progress.begin(sum(len(c.pairs) for c in left), sum(map(_cost, left)))
             computed = 0
-            for result in drain(executor, run_chunk, _claimed(store, left, progress), window):
+            for result in drain(executor, work, _claimed(store, left, progress), window):
                 computed += _keep(store, result)
                 progress.advance(len(result.cells), _cost(result.chunk))
         except KeyboardInterrupt:
@@ -233,7 +239,7 @@ def drain(
 
 
 def _groups(
-    config: WidthConfig | LearningRateConfig,
+    config: AnyConfig,
     store: Store,
     executor: Executor,
     progress: Progress,
@@ -241,6 +247,8 @@ def _groups(
 ) -> list[tuple[int, float]]:
     if isinstance(config, WidthConfig):
         return width.settings(config)
+    if isinstance(config, TheoryConfig):
+        return theory.settings(config)
 
     def probe(lr: float) -> Probe:
         progress.searching(f"looking for the divergence threshold, trying lr = {lr:.5g}")
@@ -277,14 +285,28 @@ def _remaining(chunk: Chunk, finished: Iterable[tuple[object, ...]]) -> Chunk:
 
 
 def _cost(chunk: Chunk) -> float:
-    """Work of a chunk in arbitrary units: what one training step of its students takes."""
+    """Work of a chunk in arbitrary units: what one step takes, of training or of drawing."""
     m, problem = chunk.width, chunk.config.problem
-    per_student = m * (m + problem.teacher_width) if isinstance(problem, TeacherProblem) else m
+    per_student = m
+    if isinstance(problem, TeacherProblem) and not isinstance(chunk.config, TheoryConfig):
+        per_student = m * (m + problem.teacher_width)
     return float(len(chunk.pairs) * per_student)
 
 
 def _keep(store: Store, result: ChunkResult) -> int:
-    """Write weights, then rows; returns how many rows are new."""
+    """Write weights, if any, then rows; returns how many rows are new."""
+    shared: Row = {
+        "weights": _keep_weights(store, result) if result.tensors else None,
+        **result.provenance,
+        # A chunk is timed as a whole; its pairs share the time evenly.
+        "seconds": result.seconds / len(result.cells),
+        "finished_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    return sum(store.add({**cell.row, **shared}, cell.curves) for cell in result.cells)
+
+
+def _keep_weights(store: Store, result: ChunkResult) -> str:
+    """Write the students of a chunk; returns the file's place in the folder."""
     chunk = result.chunk
     # Named by content: where two processes have computed the same chunk, on machines that differ
     # in the last bits, every row keeps the weights it was measured on.
@@ -292,11 +314,4 @@ def _keep(store: Store, result: ChunkResult) -> int:
     about = {"config": chunk.config.canonical(), "width": str(chunk.width), "lr": repr(chunk.lr)}
     with reported(store.folder):
         save_tensors(store.folder / WEIGHTS / name, result.tensors, about)
-    shared: Row = {
-        "weights": f"{WEIGHTS}/{name}",
-        **result.provenance,
-        # A chunk is timed as a whole; its pairs share the time evenly.
-        "seconds": result.seconds / len(result.cells),
-        "finished_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    return sum(store.add({**cell.row, **shared}, cell.curves) for cell in result.cells)
+    return f"{WEIGHTS}/{name}"

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checkpoints import remove_stale
-from .config import StudyConfig, text_digest
+from .config import GridConfig, text_digest
 from .errors import StoreError
 from .presets import difference
 
@@ -199,13 +199,13 @@ class Store:
         self._connection.execute("COMMIT")
 
 
-def create(folder: Path, config: StudyConfig, columns: Mapping[str, str]) -> Store:
+def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Store:
     """Open the folder for writing, making it where it does not exist.
 
     Parameters
     ----------
     folder : path
-    config : StudyConfig
+    config : GridConfig
         Must be the one the folder was made with.
     columns : mapping of str to str
         Measurement columns of ``cells`` and their SQLite types.
@@ -318,7 +318,7 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 
 
 def _make_tables(
-    connection: sqlite3.Connection, config: StudyConfig, columns: Mapping[str, str]
+    connection: sqlite3.Connection, config: GridConfig, columns: Mapping[str, str]
 ) -> None:
     connection.execute("BEGIN IMMEDIATE")
     if _has_tables(connection):

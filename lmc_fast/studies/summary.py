@@ -11,7 +11,7 @@ import numpy as np
 
 from . import width
 from .cells import SIDES, column, splits_of
-from .config import LearningRateConfig, StudyConfig, TeacherProblem, WidthConfig
+from .config import LearningRateConfig, StudyConfig, TeacherProblem, TheoryConfig, WidthConfig
 from .errors import StoreError
 from .learning_rate import Bracket, bracket_of, edge_of_stability
 from .presets import config_from_json
@@ -135,9 +135,11 @@ def summarise(store: Store) -> Summary:
     Raises
     ------
     StoreError
-        The store has no finished cell yet.
+        The store has no finished cell yet, or is a theory study's.
     """
     config = config_from_json(store.config_text)
+    if isinstance(config, TheoryConfig):
+        raise StoreError(f"{store.folder} holds the study '{config.study}': use summarise_theory")
     rows = store.rows()
     if not rows:
         raise StoreError(f"{store.folder} has no finished cell yet: run the study first")

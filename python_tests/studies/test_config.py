@@ -14,7 +14,7 @@ from lmc_fast.studies.presets import config_from_json, difference, load_config, 
 ALL = [
     (study, data, preset)
     for study in CONFIG_TYPES
-    for data in ("teacher", "digits", "mnist")
+    for data in (("teacher",) if study == "theory" else ("teacher", "digits", "mnist"))
     for preset in ("quick", "full")
 ]
 
@@ -33,7 +33,7 @@ def test_full_presets_are_larger_than_quick_ones() -> None:
     for study in CONFIG_TYPES:
         quick, full = (load_config(study, preset=p) for p in ("quick", "full"))  # type: ignore[arg-type]
         assert full.pairs > quick.pairs
-        assert full.steps > quick.steps
+        assert study == "theory" or full.steps > quick.steps
 
 
 def test_hash_is_the_same_in_every_process() -> None:

@@ -13,6 +13,7 @@ from lmc_fast.studies.statistics import (
     RESAMPLES,
     bootstrap_means,
     mean_interval,
+    share_interval,
     tail_fit,
 )
 
@@ -59,6 +60,16 @@ def test_resampled_means_of_two_values_are_binomial() -> None:
     means = bootstrap_means(np.array([0.0, 1.0]))
     shares = [np.mean(means == value) for value in (0.0, 0.5, 1.0)]
     assert shares == pytest.approx([0.25, 0.5, 0.25], abs=4 * math.sqrt(0.25 / RESAMPLES))
+
+
+def test_wilsons_interval_by_hand() -> None:
+    """z^2 = 3.8415: 5 of 10 gives 1/2 -+ z sqrt(1/40 + z^2/400) / (1 + z^2/10) = 1/2 -+ 0.2634."""
+    assert share_interval(5, 10) == pytest.approx((0.5, 0.2366, 0.7634), abs=5e-5)
+    # 0 of n reaches to z^2 / (n + z^2), and n of n as far from the other side.
+    far = 3.8415 / 103.8415
+    assert share_interval(0, 100) == pytest.approx((0, 0, far), abs=1e-6)
+    assert share_interval(100, 100) == pytest.approx((1, 1 - far, 1), abs=1e-6)
+    assert all(math.isnan(part) for part in share_interval(0, 0))
 
 
 def test_an_exact_power_law_is_found() -> None:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Rows of a theory study, grouped by width: what its table and figure show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from .config import GridConfig, TheoryConfig, WidthConfig
+from .errors import ConfigError, StoreError
+from .presets import config_from_json
+from .statistics import Array, Interval, TailFit, mean_interval, share_interval, tail_fit
+from .store import Row, Store
+from .theory import column
+
+DENSE = 0.0
+# What the loss of a problem in closed form depends on, up to a rotation of the teacher.
+_LOSS = ("data", "d", "teacher_width", "teacher_kind", "inputs", "radius")
+
+
+@dataclass(frozen=True)
+class TheoryGroup:
+    """All pairs of one width."""
+
+    width: int
+    rows: list[Row]
+
+    def values(self, quantity: str, death: float) -> Array:
+        """A measurement of every pair at one death rate, (P,)."""
+        name = column(quantity, death)
+        return np.array([row[name] for row in self.rows], dtype=np.float64)
+
+    def mean(self, quantity: str, death: float) -> float:
+        """Mean of a measurement over pairs."""
+        return float(np.mean(self.values(quantity, death)))
+
+    def barrier(self, death: float) -> Interval:
+        """Mean barrier over pairs, with its bootstrap interval."""
+        return mean_interval(self.values("barrier", death))
+
+    def certificate(self, death: float) -> Interval:
+        """Share of pairs that some permutation joins with zero barrier, with Wilson's interval."""
+        mixed = self.values("mixed", death)
+        return share_interval(int((mixed == 0).sum()), len(mixed))
+
+
+@dataclass(frozen=True)
+class TheorySummary:
+    """A theory study as its store tells it."""
+
+    config: TheoryConfig
+    groups: list[TheoryGroup]
+
+    def tail(self) -> TailFit | None:
+        """Power law fitted to the mean dense barrier; None without r = 0 among the death rates.
+
+        With r > 0 there is none to fit: the barrier falls exponentially beyond the crossover.
+        """
+        if DENSE not in self.config.deaths:
+            return None
+        return tail_fit(
+            [group.width for group in self.groups],
+            [group.values("barrier", DENSE) for group in self.groups],
+            self.config.tail_from,
+        )
+
+    def zero_from(self, death: float) -> int | None:
+        """Smallest width above M from which on every pair has zero barrier; None without one."""
+        problem = self.config.problem
+        found = None
+        for group in reversed(self.groups):
+            if group.width == getattr(problem, "teacher_width", 0):
+                break
+            if group.certificate(death).value < 1:
+                break
+            found = group.width
+        return found
+
+
+def same_problem(width: GridConfig, theory: TheoryConfig) -> None:
+    """Check that a width study's students have the losses of a theory study's minima.
+
+    Raises
+    ------
+    ConfigError
+        Another study than width, or another problem, teacher width, kind or inputs; or no dense
+        law.
+    """
+    if DENSE not in theory.deaths:
+        raise ConfigError(f"--theory needs a study with 0 among its deaths; got {theory.deaths}")
+    if not isinstance(width, WidthConfig):
+        raise ConfigError(f"--theory goes with a width study; got the study '{width.study}'")
+    ours, theirs = (
+        problem.model_dump(include=set(_LOSS)) for problem in (width.problem, theory.problem)
+    )
+    if ours != theirs:
+        raise ConfigError(
+            f"--theory needs a study of the same problem; got {theirs} for {ours}: "
+            "run 'lmc-fast study theory' with the width study's problem"
+        )
+
+
+def summarise_theory(store: Store) -> TheorySummary:
+    """Group the rows of a theory study's store.
+
+    Raises
+    ------
+    StoreError
+        The store has no finished cell yet, or is another study's.
+    """
+    config = config_from_json(store.config_text)
+    if not isinstance(config, TheoryConfig):
+        raise StoreError(f"{store.folder} holds the study '{config.study}': use summarise")
+    rows = store.rows()
+    if not rows:
+        raise StoreError(f"{store.folder} has no finished cell yet: run the study first")
+    # The store's order is by width already.
+    parts = groupby(rows, lambda row: int(row["width"] or 0))
+    return TheorySummary(config, [TheoryGroup(m, list(part)) for m, part in parts])
