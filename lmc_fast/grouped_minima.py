@@ -43,6 +43,7 @@ barrier is exactly zero, but for a probability that falls exponentially with m.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -95,16 +96,28 @@ class MixedPairs(NamedTuple):
     type_b: Ints
 
 
+@lru_cache(maxsize=256)
 def coverage(M: int, m: int, death: float = 0.0) -> float:
     """Probability that every type occurs among m neurons of the unconditioned law.
 
-    By inclusion and exclusion, sum_k (-1)^k C(M, k) (1 - k q)^m with q = (1 - death) / M; zero for
-    m < M, and good to about 2^M eps.
+    With q = (1 - death) / M: neuron by neuron, of k types seen the next one shows a new type with
+    probability (M - k) q. Where types are rarely missing, M (1 - q)^m < 1/2, by inclusion and
+    exclusion, sum_k (-1)^k C(M, k) (1 - k q)^m, whose terms then fall at once.
     """
     q = (1 - death) / M
     if m < M:
         return 0.0
-    return math.fsum((-1) ** k * math.comb(M, k) * (1 - k * q) ** m for k in range(M + 1))
+    if M * (1 - q) ** m < 0.5:
+        return math.fsum((-1) ** k * math.comb(M, k) * (1 - k * q) ** m for k in range(M + 1))
+    seen = np.arange(M + 1)
+    stay, new = death + seen * q, (M - seen) * q
+    chance = np.zeros(M + 1)
+    chance[0] = 1.0
+    for _ in range(m):
+        moved = chance * new
+        chance *= stay
+        chance[1:] += moved[:-1]
+    return float(chance[M])
 
 
 def sample_grouped_minimum(M: int, m: int, seed: int = 0, death: float = 0.0) -> GroupedMinimum:

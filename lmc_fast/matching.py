@@ -236,13 +236,8 @@ def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return norm_u, norm_v, (unit_u @ unit_v.T).clamp(-1, 1)
 
 
-def _single(net: Weights, p: int) -> Weights:
-    """Network p in memory of its own: products then do not depend on where in the stack it lay."""
-    return Weights(*(None if t is None else t[p].clone() for t in net))  # type: ignore[arg-type]
-
-
 def _weights_cost(a: Weights, b: Weights, p: int) -> Tensor:
-    a, b = _single(a, p), _single(b, p)
+    a, b = a.alone(p), b.alone(p)
     inner = a.w1.double() @ b.w1.double().T + a.w2.double().T @ b.w2.double()
     if a.b1 is not None and b.b1 is not None:
         inner = inner + a.b1.double()[:, None] * b.b1.double()
@@ -250,7 +245,7 @@ def _weights_cost(a: Weights, b: Weights, p: int) -> Tensor:
 
 
 def _activations_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
-    a, b = _single(a, p), _single(b, p)
+    a, b = a.alone(p), b.alone(p)
     m = len(a.w1)
     inner = torch.zeros(m, m, dtype=torch.float64, device=x.device)
     for block in torch.split(x, _BLOCK):

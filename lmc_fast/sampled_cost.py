@@ -50,11 +50,12 @@ def sampled_deficit_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
         Exactly zero for two neurons of equal w2 which are active on the same samples, or of which
         one has z = 0 on all. Elsewhere good to rounding in mean t^2, of which it is a root.
     """
-    m = a.w1.shape[1]
+    a, b = a.alone(p), b.alone(p)
+    m = len(a.w1)
     squares, mixed, turned = (x.new_zeros(m, m, dtype=torch.float64) for _ in range(3))
     rows = max(1, _NUMBERS // (m * _SAMPLES))
     for block in torch.split(x, _SAMPLES):
-        z, z_other = _pre_activations(a, p, block), _pre_activations(b, p, block)
+        z, z_other = _pre_activations(a, block), _pre_activations(b, block)
         on, off = z.relu(), (-z).relu()
         on_other, off_other = z_other.relu(), (-z_other).relu()
         turned += on.square().sum(1)[:, None] + on_other.square().sum(1) - 2 * on @ on_other.T
@@ -65,15 +66,15 @@ def sampled_deficit_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
             squares[part] += lost_from_a.square().sum(2) + lost_from_b.square().sum(2)
             mixed[part] += (lost_from_a @ on[part, :, None])[..., 0]
             mixed[part] -= (lost_from_b * on_other).sum(2)
-    ee, ef, ff = _output_products(a.w2[p].double(), b.w2[p].double())
+    ee, ef, ff = _output_products(a.w2.double(), b.w2.double())
     total = ee * squares + 2 * ef * mixed + ff * turned.clamp_min(0)
     return (total.clamp_min(0) / (4 * len(x))).sqrt()
 
 
-def _pre_activations(net: Weights, p: int, x: Tensor) -> Tensor:
-    """z = w1 x + b1 in float64, neurons first: (m, n)."""
-    z = net.w1[p].double() @ x.double().T
-    return z if net.b1 is None else z + net.b1[p].double()[:, None]
+def _pre_activations(net: Weights, x: Tensor) -> Tensor:
+    """z = w1 x + b1 of one network in float64, neurons first: (m, n)."""
+    z = net.w1.double() @ x.double().T
+    return z if net.b1 is None else z + net.b1.double()[:, None]
 
 
 def _output_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -60,7 +60,7 @@ class PopulationMoves:
         self, a: Weights, b: Weights, p: int, teacher: Teacher, alphas: Tensor, scale: float
     ) -> None:
         device = a.w1.device
-        self._ends = [(net.w1[p].double(), net.w2[p].double().T) for net in (a, b)]
+        self._ends = [(net.w1.double(), net.w2.double().T) for net in (a.alone(p), b.alone(p))]
         self._v, self._v2 = teacher.v1.to(device), teacher.v2.to(device).T
         self._alpha = alphas.to(device)[:, None, None]
         self._scale = scale
@@ -126,11 +126,11 @@ class SampledMoves:
         self._alphas = alphas.tolist()
         # Pre-activations with neurons first, so that those of a neuron lie together.
         self._ends = []
-        for net in (a, b):
-            z = net.w1[p].double() @ x.double().T
+        for net in (a.alone(p), b.alone(p)):
+            z = net.w1.double() @ x.double().T
             if net.b1 is not None:
-                z += net.b1[p].double()[:, None]
-            self._ends.append((z, net.w2[p].double().T))
+                z += net.b1.double()[:, None]
+            self._ends.append((z, net.w2.double().T))
         zero = a.w2.new_zeros(a.w2.shape[1], dtype=torch.float64)
         self._b2 = [zero if net.b2 is None else net.b2[p].double() for net in (a, b)]
         self._y = y.double() if loss == "mse" else y

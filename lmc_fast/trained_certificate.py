@@ -56,7 +56,13 @@ class TrainedCertificate(NamedTuple):
 
 
 def trained_certificate(
-    a: object, b: object, teacher: object, *, angle: float = 0.02, dead: float = 1e-3
+    a: object,
+    b: object,
+    teacher: object,
+    *,
+    angle: float = 0.02,
+    dead: float = 1e-3,
+    total: float = 0.1,
 ) -> TrainedCertificate:
     """Whether types of neurons say how to join two trained students almost without a barrier.
 
@@ -71,12 +77,16 @@ def trained_certificate(
         if that is at most this; in [0, pi/2).
     dead : float
         A neuron is dead up to this norm over the teacher's largest.
+    total : float
+        The multiples of a teacher neuron, summed over the neurons of its type, may differ from 1 by
+        this; below 1.
 
     Returns
     -------
     TrainedCertificate
-        A network counts as close to a minimum if each neuron has a type or is dead and every type
-        occurs; how close is in ``bound``, which is derived in the module's text.
+        A network counts as close to a minimum if each neuron has a type or is dead and the
+        multiples of every type sum to about 1; how close is in ``bound``, which is derived in the
+        module's text.
 
     Raises
     ------
@@ -94,6 +104,8 @@ def trained_certificate(
         raise ValueError(f"angle must lie in [0, pi/2), in radians; got {angle}")
     if not dead >= 0:
         raise ValueError(f"dead must be at least 0; got {dead}")
+    if not 0 <= total < 1:
+        raise ValueError(f"total must lie in [0, 1); got {total}")
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
     v1 = _unit_teacher(teacher)
@@ -109,7 +121,7 @@ def trained_certificate(
             raise ValueError(f"{name} must have w2 = 1 for the certificate")
         w1 = weights.w1.detach().double().cpu()
         types.append(types_by_angle(w1, v1, angle, dead))
-        deltas.append(_distance(w1, types[-1], v1))
+        deltas.append(_distance(w1, types[-1], v1, total))
     pairs, m, _, _ = a.sizes
     perm = torch.empty(pairs, m, dtype=torch.int64)
     for p in range(pairs):
@@ -135,7 +147,7 @@ def types_by_angle(w1: Tensor, v1: Tensor, angle: float, dead: float) -> Tensor:
     return torch.where(vector_norm(w1, dim=2) <= dead * norms.max(), DEAD, types)
 
 
-def _distance(w1: Tensor, types: Tensor, v1: Tensor) -> Tensor:
+def _distance(w1: Tensor, types: Tensor, v1: Tensor, total: float) -> Tensor:
     """delta (P,), the distance to the exact minimum nearby; infinity if there is none."""
     squares = v1.square().sum(1)
     member = (types[..., None] == torch.arange(len(v1))).double()
@@ -143,5 +155,5 @@ def _distance(w1: Tensor, types: Tensor, v1: Tensor) -> Tensor:
     totals = multiples.sum(1, keepdim=True)
     exact = (multiples / torch.where(totals > 0, totals, 1.0)) @ v1
     delta = vector_norm(w1 - exact, dim=2).sum(1)
-    close = (totals[:, 0] > 0).all(1) & (types != NO_TYPE).all(1)
+    close = ((totals[:, 0] - 1).abs() <= total).all(1) & (types != NO_TYPE).all(1)
     return torch.where(close, delta, torch.inf)

@@ -40,6 +40,14 @@ class Weights(NamedTuple):
         pairs, m, d = self.w1.shape
         return pairs, m, d, self.w2.shape[1]
 
+    def alone(self, p: int) -> "Weights":
+        """Network p in memory of its own, not stacked: (m, d), (m,), (c, m), (c,).
+
+        Products then do not depend, to the last bit, on where in the stack it lay.
+        """
+        b1, b2 = (None if t is None else t[p].clone() for t in (self.b1, self.b2))
+        return Weights(self.w1[p].clone(), b1, self.w2[p].clone(), b2)
+
     def permuted(self, perm: Tensor) -> "Weights":
         """The same functions with neuron ``perm[i]`` moved to place ``i``.
 

@@ -3,6 +3,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -203,6 +204,21 @@ def test_coverage_by_hand():
     assert coverage(5, 5) == pytest.approx(math.factorial(5) / 5**5)
     assert coverage(5, 4) == 0.0
     assert coverage(5, 1000) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("death", [0.0, 0.25])
+@pytest.mark.parametrize(
+    ("M", "m"), [(3, 4), (5, 12), (50, 60), (50, 250), (120, 120), (200, 1300)]
+)
+def test_coverage_loses_no_digits(M, m, death):
+    q = (1 - Fraction(death)) / M
+    exact = sum((-1) ** k * math.comb(M, k) * (1 - k * q) ** m for k in range(M + 1))
+    assert coverage(M, m, death) == pytest.approx(float(exact), rel=1e-11)
+
+
+def test_minima_that_would_be_drawn_for_ever_are_refused():
+    with pytest.raises(ValueError, match="too seldom to be drawn"):
+        sample_grouped_minimum(120, 120)
 
 
 def test_mixed_pairs_grow_as_the_root_of_the_width():

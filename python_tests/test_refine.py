@@ -161,3 +161,22 @@ A, B = students(3)
 def test_bad_input(arguments, error, message):
     with pytest.raises(error, match=message):
         refine(**{"a": A, "b": B, "matching": match(A, B), "teacher": TEACHER, **arguments})
+
+
+def test_what_the_search_makes_worse_is_not_kept():
+    # The search looks at alpha = 0.95 alone; elsewhere the matching that it finds may be worse.
+    target = teacher(4, 3)
+    a, b = (sample_global_minima(target, 6, 4, seed=seed) for seed in (17, 517))
+    start = match(a, b, "weights")
+    found = refine(a, b, start, teacher=target, alphas=[0.95])
+    assert (found.after <= found.before).all()
+    assert (found.after == found.before).any()
+    assert torch.equal(found.after, barrier(a, b, teacher=target, match=found).height)
+
+
+def test_drawn_cycles_reach_every_neuron():
+    drawn = _cycles(60, 5000, np.random.default_rng(0))
+    assert drawn.shape == (5000, 3)
+    for column in range(3):
+        assert set(drawn[:, column]) == set(range(60))
+    assert (np.diff(np.sort(drawn, axis=1), axis=1) > 0).all()

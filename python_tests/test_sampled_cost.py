@@ -105,3 +105,21 @@ def test_barrier_measures_the_gap_on_its_samples_where_there_are_biases():
     plain_a, plain_b = a._replace(b1=zero), b._replace(b1=None)
     result = barrier(plain_a, plain_b, x=x, y=y, match="gap")
     assert_close(result.matching.cost, match(plain_a, plain_b, "gap").cost, 0)
+
+
+def test_costs_do_not_depend_on_the_place_in_the_stack():
+    # An odd number of weights, so that half of the stack is not aligned to two of them.
+    generator = torch.Generator().manual_seed(0)
+
+    def stacked():
+        shapes = ((5, 3, 7), (5, 3), (5, 3, 3), (5, 3))
+        return [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+
+    a, b = stacked(), stacked()
+    x = torch.randn(501, 7, generator=generator, dtype=torch.float64)
+    together = match(tuple(a), tuple(b), "gap", x)
+    for p in range(5):
+        a_, b_ = (tuple(t[p : p + 1].clone() for t in net) for net in (a, b))
+        alone = match(a_, b_, "gap", x)
+        assert torch.equal(alone.cost, together.cost[p : p + 1])
+        assert torch.equal(alone.perm, together.perm[p : p + 1])

@@ -77,6 +77,25 @@ def test_networks_that_are_close_to_no_minimum(other):
     assert got.perm[0].sort().values.tolist() == [0, 1, 2]
 
 
+def test_multiples_that_do_not_sum_to_one_are_of_no_minimum():
+    e = torch.eye(4, dtype=torch.float64)[:3]
+    assert not trained_certificate(100 * e, e, e).holds.any()
+    near = trained_certificate(1.09 * e, e, e)
+    assert near.holds.all()
+    # The farther of the two ends decides: delta is 3 * 0.09 for a and 0 for b.
+    assert_close(near.bound, [0.27**2 / 2], rounding(30))
+    end = barrier(1.09 * e, e, teacher=e).curve.losses[:, 0]
+    assert (end <= near.bound).all()
+    assert not trained_certificate(1.11 * e, e, e).holds.any()
+    assert trained_certificate(1.11 * e, e, e, total=0.2).holds.all()
+
+
+def test_dead_is_measured_against_the_longest_teacher_neuron():
+    e = torch.diag(torch.tensor([1.0, 5.0], dtype=torch.float64))
+    short = torch.tensor([[0.004, 0.0]], dtype=torch.float64)
+    assert types_by_angle(short[None], e, 0.02, 1e-3).tolist() == [[-1]]
+
+
 def test_losses_between_disturbed_minima_are_below_the_bound():
     pairs = 40
     a, b = (sample_global_minima(TEACHER, 6, pairs, seed=seed, death=0.3) for seed in (0, 1))
@@ -125,6 +144,7 @@ def test_trained_students(rate):
     [
         (lambda: trained_certificate(V, V, V, angle=2.0), r"angle must lie in \[0, pi/2\)"),
         (lambda: trained_certificate(V, V, V, dead=-1.0), "dead must be at least 0; got -1.0"),
+        (lambda: trained_certificate(V, V, V, total=1.0), r"total must lie in \[0, 1\); got 1.0"),
         (lambda: trained_certificate(V, V, V[:, :3]), "dimension d = 4 like a and b; got 3"),
         (lambda: trained_certificate(V, V, 0 * V), "no neuron that is zero"),
         (lambda: trained_certificate(V, V[:2], V), "same width m"),

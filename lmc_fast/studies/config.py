@@ -214,8 +214,8 @@ class TheoryConfig(GridConfig):
 
     pairs: Count = 256
     widths: Rising[Count] = (5, 6, 7, 8, 10, 14, 20, 50, 100, 300, 1000, 3000, 10_000)
-    deaths: Rising[Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.01, 0.1)
-    alphas: Annotated[int, Field(ge=2)] = 25
+    deaths: Rising[Annotated[float, Field(ge=0, lt=1), AfterValidator(abs)]] = (0.0, 0.01, 0.1)
+    alphas: Annotated[int, Field(ge=3)] = 25
     tail_from: Count = 300
 
     @model_validator(mode="after")

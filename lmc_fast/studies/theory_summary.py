@@ -11,9 +11,9 @@ import numpy as np
 from .config import GridConfig, TheoryConfig, WidthConfig
 from .errors import ConfigError, StoreError
 from .presets import config_from_json
-from .statistics import Array, Interval, TailFit, mean_interval, share_interval, tail_fit
+from .statistics import FEWEST, Array, Interval, TailFit, mean_interval, share_interval, tail_fit
 from .store import Row, Store
-from .theory import column
+from .theory import column, problem_of
 
 DENSE = 0.0
 # What the loss of a problem in closed form depends on, up to a rotation of the teacher.
@@ -25,6 +25,7 @@ class TheoryGroup:
     """All pairs of one width."""
 
     width: int
+    teacher_width: int
     rows: list[Row]
 
     def values(self, quantity: str, death: float) -> Array:
@@ -37,8 +38,22 @@ class TheoryGroup:
         return float(np.mean(self.values(quantity, death)))
 
     def barrier(self, death: float) -> Interval:
-        """Mean barrier over pairs, with its bootstrap interval."""
-        return mean_interval(self.values("barrier", death))
+        """Mean barrier over pairs, with its bootstrap interval.
+
+        Where few barriers are not zero, those few make the mean, and the bootstrap knows nothing of
+        the larger ones that were not drawn: there is no interval then, and the certificate's says
+        how rare they are.
+        """
+        values = self.values("barrier", death)
+        found = mean_interval(values)
+        if 0 < np.count_nonzero(values) < FEWEST or not (values.any() or self.always_zero):
+            return Interval(found.value, np.nan, np.nan)
+        return found
+
+    @property
+    def always_zero(self) -> bool:
+        """Whether every barrier is zero by necessity: a neuron of each type and no more."""
+        return self.width == self.teacher_width
 
     def certificate(self, death: float) -> Interval:
         """Share of pairs that some permutation joins with zero barrier, with Wilson's interval."""
@@ -68,10 +83,9 @@ class TheorySummary:
 
     def zero_from(self, death: float) -> int | None:
         """Smallest width above M from which on every pair has zero barrier; None without one."""
-        problem = self.config.problem
         found = None
         for group in reversed(self.groups):
-            if group.width == getattr(problem, "teacher_width", 0):
+            if group.always_zero:
                 break
             if group.certificate(death).value < 1:
                 break
@@ -118,4 +132,5 @@ def summarise_theory(store: Store) -> TheorySummary:
         raise StoreError(f"{store.folder} has no finished cell yet: run the study first")
     # The store's order is by width already.
     parts = groupby(rows, lambda row: int(row["width"] or 0))
-    return TheorySummary(config, [TheoryGroup(m, list(part)) for m, part in parts])
+    M = problem_of(config).teacher_width
+    return TheorySummary(config, [TheoryGroup(m, M, list(part)) for m, part in parts])

@@ -34,7 +34,7 @@ from lmc_fast.studies.report_theory import theory_lines, theory_table
 from lmc_fast.studies.runner import run_study
 from lmc_fast.studies.store import Row, create, open_existing
 from lmc_fast.studies.summary import summarise
-from lmc_fast.studies.theory_summary import TheorySummary, summarise_theory
+from lmc_fast.studies.theory_summary import TheoryGroup, TheorySummary, summarise_theory
 
 TINY = ["widths=[5,8,30]", "deaths=[0.0,0.2]", "pairs=6", "tail_from=5"]
 
@@ -155,6 +155,22 @@ def test_the_summary_finds_the_power_and_the_end(tmp_path: Path) -> None:
     assert "m^2 x mean barrier = 3.00 at m = 80" in lines
     # q = 0.16: 25 x 0.16 x 0.84 / (0.04 pi) = 26.7.
     assert "r = 0.2: no power law, zero for all pairs from m = 40; crossover 27" in lines
+
+
+def test_a_mean_of_few_barriers_has_no_interval() -> None:
+    def group(width: int, values: list[float]) -> TheoryGroup:
+        rows = [{"barrier_r0.2": value, "mixed_r0.2": value} for value in values]
+        return TheoryGroup(width, 5, rows)
+
+    rare = group(40, [0.0] * 91 + [1e-3] * 9).barrier(0.2)
+    assert rare.value == pytest.approx(9e-5)
+    assert math.isnan(rare.low)
+    assert math.isnan(rare.high)
+    enough = group(40, [0.0] * 90 + [1e-3] * 10).barrier(0.2)
+    assert 0 < enough.low < enough.value < enough.high
+    # Zero by chance, and by necessity.
+    assert math.isnan(group(40, [0.0] * 100).barrier(0.2).high)
+    assert group(5, [0.0] * 100).barrier(0.2) == (0, 0, 0)
 
 
 def test_the_table_fits_eighty_columns(tmp_path: Path) -> None:
