@@ -148,10 +148,14 @@ def log_y(title: str, floor: LogFloor, lines: Iterable[Line]) -> dict[str, Any]:
         layout["shapes"].append(
             {**edge, "y1": floor.edge, "line": {"color": GREY, "width": 1, "dash": "dot"}}
         )
-        layout["annotations"].append(
-            note(f"below this line: less than 10<sup>{floor.power}</sup>, hover for the value",
-                 x=1, y=floor.power, xref="paper", xanchor="right", yanchor="top")
-        )  # fmt: skip
+        # Labels of its own: those between decades would claim a scale below the line.
+        step = 2 if top - floor.power > 8 else 1
+        powers = range(floor.power + step, int(np.floor(top)) + 1, step)
+        names = [f"10<sup>{power}</sup>" for power in powers]
+        layout["yaxis"] |= {
+            "tickvals": [floor.place, *(10.0**power for power in powers)],
+            "ticktext": [f"< 10<sup>{floor.power}</sup>", *names],
+        }
     return layout
 
 

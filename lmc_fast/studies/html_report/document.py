@@ -30,7 +30,8 @@ from .trained_charts import trained_charts
 
 # The page may run what it holds, and load nothing.
 _POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; form-action 'none'; base-uri 'none'"
 )
 
 
@@ -129,8 +130,9 @@ def _unfinished(config: AnyConfig, rows: Sequence[Row]) -> list[str]:
 def _figure(chart: Chart) -> str:
     return (
         f'<h3>{text(chart.title)}</h3><figure><div class="chart" id="chart-{text(chart.name)}">'
-        f"</div><figcaption>{text(chart.caption)} Drag to zoom, double-click to reset, click a "
-        "name to hide it.</figcaption></figure>"
+        f"</div><figcaption>{text(chart.caption)} Values below a dotted line are drawn in one "
+        "place: hover for them. Drag to zoom, double-click to reset, click a name to hide it."
+        "</figcaption></figure>"
     )
 
 

@@ -7,11 +7,17 @@ function read(id) {
   return element === null ? null : JSON.parse(element.textContent);
 }
 
-const CONFIG = { displaylogo: false, responsive: true, scrollZoom: true };
+// No button may send a chart to plotly's servers.
+const CONFIG = {
+  displaylogo: false,
+  responsive: true,
+  plotlyServerURL: "",
+  modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d"],
+};
 const LOOK = {
   template: "none",
   font: { family: "system-ui, sans-serif", size: 13 },
-  margin: { l: 80, r: 20, t: 20, b: 50 },
+  margin: { l: 80, r: 20, t: 50, b: 50 },
   legend: { orientation: "h", y: -0.2, yanchor: "top" },
   hovermode: "closest",
 };
@@ -49,7 +55,7 @@ function pairChooser(stored) {
     const traces = stored.looks.map(([label, color, dash], i) => ({
       type: "scatter",
       mode: "lines",
-      name: `${label}: barrier ${heights[i] === null ? "unknown" : heights[i].toPrecision(3)}`,
+      name: `${label}: barrier ${heights[i] === null ? "unknown" : Number(heights[i].toPrecision(3))}`,
       x: stored.alphas,
       y: Array.from(all.subarray((start + i) * count, (start + i + 1) * count)),
       line: { color, dash },

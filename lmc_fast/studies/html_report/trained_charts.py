@@ -28,6 +28,7 @@ from .chart import (
 
 _DECADES = 7
 _ALIVE = Look("#009E73", "o", "-", "alive neurons")
+_ABOVE: dict[str, Any] = {"yref": "paper", "y": 1, "yanchor": "bottom"}
 
 
 def trained_charts(summary: Summary, caption: str) -> list[Chart]:
@@ -103,23 +104,15 @@ def _mark(summary: Summary, layout: dict[str, Any]) -> None:
         if isinstance(config.problem, TeacherProblem):
             M = config.problem.teacher_width
             layout["shapes"].append(upright(M))
-            where = {
-                "x": float(np.log10(M)),
-                "y": 1,
-                "yref": "paper",
-                "xanchor": "left",
-                "xshift": 3,
-            }
-            layout["annotations"].append(note(f"m = M = {M}", **where))
+            layout["annotations"].append(note(f"m = M = {M}", x=float(np.log10(M)), **_ABOVE))
         return
     unit = summary.bracket.threshold if summary.bracket else 1.0
-    top = {"yref": "paper", "y": 1, "xanchor": "right"}
     if summary.edge is not None:
         layout["shapes"].append(upright(summary.edge / unit, "dash"))
-        layout["annotations"].append(note("edge of stability", x=summary.edge / unit, **top))
+        layout["annotations"].append(note("edge of stability", x=summary.edge / unit, **_ABOVE))
     if summary.bracket is not None:
         layout["shapes"].append(upright(1.0))
-        layout["annotations"].append(note("diverges", x=1.0, **{**top, "xanchor": "left"}))
+        layout["annotations"].append(note("diverges", x=1.0, **_ABOVE))
     for group in summary.groups:
         if not group.sound:
             where = {"x": group.lr / unit, "y": 0.05, "yref": "paper"}
