@@ -26,9 +26,11 @@ from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.html_report import write_report
 from lmc_fast.studies.html_report.elements import data, table
+from lmc_fast.studies.plot_alpha import typical_pair
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.runner import run_study
 from lmc_fast.studies.store import CellKey, create, open_existing
+from lmc_fast.studies.summary import summarise
 
 ORIGIN = {"version": "9.9", "commit": "abc1234", "machine": "Abacus <&> Sons", "backend": "beads"}
 
@@ -215,6 +217,26 @@ def test_every_stored_curve_of_a_sound_pair_is_there(tmp_path: Path) -> None:
                     np.testing.assert_allclose(of_pair[split, matching], curve.losses, rtol=1e-6)
                     top = curve.losses.max()
                     assert heights[split][matching] == pytest.approx(top, rel=1e-3)
+
+
+def test_the_first_pair_is_that_of_the_studys_figure(tmp_path: Path) -> None:
+    # Step sizes of which one's text begins with another's: 0.5 and 0.51.
+    filled(tmp_path, small("learning-rate").model_copy(update={"grid": (0.5, 0.51)}))
+    with open_existing(tmp_path) as store:
+        found = typical_pair(summarise(store))
+    assert found is not None
+    stored = page_of(tmp_path).read("curves")
+    group, pair = stored["first"]
+    assert group == 1
+    assert stored["groups"][group]["pairs"][pair][:2] == [found[1].seed_a, found[1].seed_b]
+
+
+def test_the_fitted_tail_is_named_with_its_exponent(tmp_path: Path) -> None:
+    config = small("width").model_copy(update={"tail_from": 8})
+    figure = page_of(filled(tmp_path, config)).read("charts")["barrier-population"]
+    # Rows of `fill_store` fall exactly as lr / m = 4 / m^2.
+    names = [trace.get("name", "") for trace in figure["data"]]
+    assert sum("fit to 'gap', m = 8 to 32: m<sup>-2.00</sup> [-2.0" in name for name in names) == 1
 
 
 def test_settings_and_configuration_are_the_stores(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..plot_style import GREY, LogFloor, Look
-from ..statistics import Interval
+from ..statistics import Interval, TailFit
 
 Trace = dict[str, Any]
 SYMBOLS: Mapping[str, str] = {
@@ -119,6 +119,22 @@ def _place(value: float, floor: LogFloor | None) -> float:
 def _faint(colour: str) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.18)"
+
+
+def fit_trace(tail: TailFit, what: str) -> Trace:
+    """The power law fitted to a line's tail, named with its exponent."""
+    span = np.array([tail.first, tail.last], dtype=np.float64)
+    slope = tail.exponent
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"fit to {what}, m = {tail.first:,} to {tail.last:,}: "
+        f"m<sup>{slope.value:.2f}</sup>{slope.ends('{:.2f}'.format)}",
+        "x": span.tolist(),
+        "y": tail.at(span).tolist(),
+        "line": {"color": "#E69F00", "width": 1.5},
+        "hoverinfo": "skip",
+    }
 
 
 def floor_of(lines: Iterable[Line], decades: int, more: Iterable[float] = ()) -> LogFloor:

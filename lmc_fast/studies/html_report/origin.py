@@ -31,7 +31,7 @@ def origin_section(config: GridConfig, rows: Sequence[Row]) -> str:
         "How to reproduce it",
         paragraph(
             "Save the configuration as study.toml and run the command with the version below. On "
-            "the same machine the rows agree to the last bit but for the times; elsewhere up to "
+            "the same machine and device the rows agree but for the times; elsewhere up to "
             "rounding."
         ),
         f"<pre>lmc-fast study {text(config.study)} --config study.toml --out DIR</pre>",

@@ -7,6 +7,7 @@ import base64
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cells import column
 from ..config import TeacherProblem
@@ -25,16 +26,22 @@ def pair_curves(summary: Summary, store: Store) -> dict[str, Any] | None:
     in the order of split, matching, alpha.
     """
     matchings, splits = list(summary.config.matchings), list(summary.splits)
-    groups = []
+    typical = typical_pair(summary)
+    groups: list[dict[str, Any]] = []
+    first = [0, 0]
     alphas: list[float] = []
     for place, group in zip(places(summary, summary.groups), summary.groups, strict=True):
-        pairs, packed = [], []
+        pairs: list[list[Any]] = []
+        packed: list[npt.NDArray[np.float64]] = []
         for row in group.sound:
-            found = {(c.split, c.matching): c for c in store.curves(_key(group, row))}
+            key = _key(group, row)
+            found = {(c.split, c.matching): c for c in store.curves(key)}
             if len(found) < len(splits) * len(matchings):
                 continue
             ordered = [found[split, name] for split in splits for name in matchings]
             alphas = ordered[0].alphas.tolist()
+            if typical is not None and typical[1] == key:
+                first = [len(groups), len(pairs)]
             packed += [curve.losses for curve in ordered]
             pairs.append([row["seed_a"], row["seed_b"], _heights(summary, row)])
         if pairs:
@@ -51,24 +58,10 @@ def pair_curves(summary: Summary, store: Store) -> dict[str, Any] | None:
         "splits": splits,
         "looks": [[LOOKS[n].label, LOOKS[n].colour, DASHES[LOOKS[n].line]] for n in matchings],
         "groups": groups,
-        "first": _first(summary, groups),
+        "first": first,
         "log": teacher,
         "unit": "loss" if teacher else "cross entropy (nats)",
     }
-
-
-def _first(summary: Summary, groups: list[dict[str, Any]]) -> list[int]:
-    """Places of the pair to show first, that of the study's figure."""
-    found = typical_pair(summary)
-    if found is None:
-        return [0, 0]
-    group, key = found
-    wanted = f"m = {group.width}, lr = {group.lr:.4g}"
-    for i, shown in enumerate(groups):
-        for j, pair in enumerate(shown["pairs"]):
-            if shown["name"].startswith(wanted) and pair[:2] == [key.seed_a, key.seed_b]:
-                return [i, j]
-    return [0, 0]
 
 
 def _heights(summary: Summary, row: Row) -> list[list[float | None]]:

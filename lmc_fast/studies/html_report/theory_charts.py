@@ -8,7 +8,7 @@ from typing import Any
 from ..plot_style import GREY, LOOKS, Look
 from ..statistics import Interval
 from ..theory_summary import DENSE, TheorySummary
-from .chart import Chart, Line, axis, floor_of, log_y, mean_traces, ticks
+from .chart import Chart, Line, axis, fit_trace, floor_of, log_y, mean_traces, ticks
 
 _DECADES = 12
 
@@ -50,6 +50,9 @@ def _barriers(summary: TheorySummary, caption: str) -> Chart:
                 "line": {"color": GREY, "width": 1},
             }
         )
+    tail = summary.tail()
+    if tail is not None:
+        traces.append(fit_trace(tail, "r = 0"))
     return Chart("barrier", "Mean loss barrier after matching", traces, layout, caption, lines)
 
 

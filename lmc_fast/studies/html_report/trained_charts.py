@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import LearningRateConfig, TeacherProblem
-from ..plot_style import GREY, LOOKS, Look, Measure, measures
+from ..plot_style import LOOKS, Look, Measure, measures
 from ..statistics import mean_interval
 from ..summary import Group, Summary
 from .chart import (
@@ -17,6 +17,7 @@ from .chart import (
     Line,
     Trace,
     axis,
+    fit_trace,
     floor_of,
     log_y,
     mean_traces,
@@ -124,17 +125,4 @@ def _tail(summary: Summary, split: str) -> list[Trace]:
     tail = summary.tail(best, split)
     if tail is None:
         return []
-    span = np.array([tail.first, tail.last], dtype=np.float64)
-    slope = tail.exponent
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": f"fit to '{best}', m = {tail.first} to {tail.last}: "
-            f"m<sup>{slope.value:.2f}</sup>{slope.ends('{:.2f}'.format)}",
-            "x": span.tolist(),
-            "y": tail.at(span).tolist(),
-            "line": {"color": GREY, "width": 1.5},
-            "hoverinfo": "skip",
-        }
-    ]
+    return [fit_trace(tail, f"'{best}'")]
