@@ -16,9 +16,9 @@ def sample(config: AnyConfig, rows: Sequence[Row], per: str) -> str:
     """Which seeds, and how many pairs; ``per`` is width or step size."""
     first, last = config.first_seed, config.first_seed + 2 * config.pairs - 1
     bands = (
-        "with 95% intervals"
+        "with 95% bootstrap intervals"
         if config.pairs >= FEWEST
-        else f"too few for intervals (below {FEWEST})"
+        else f"too few for bootstrap intervals (below {FEWEST})"
     )
     return (
         f"Seeds {first} to {last}, {config.pairs:,} pairs per {per}, {bands}; "

@@ -68,5 +68,5 @@ def _certificate(summary: TheorySummary, caption: str) -> Chart:
         "yaxis": axis("share of pairs") | {"range": [-0.03, 1.03]},
     }
     title = "Share of pairs with zero barrier for some permutation"
-    below = f"{caption} Intervals here are Wilson's."
+    below = f"{caption} The intervals of these shares are Wilson's."
     return Chart("certificate", title, mean_traces(lines), layout, below, lines)
