@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 # What the extra lmc_fast[studies] brings; without it there is no command line.
-_EXTRA = {"matplotlib", "pydantic", "rich", "safetensors", "sklearn", "typer"}
+_EXTRA = {"matplotlib", "plotly", "pydantic", "rich", "safetensors", "sklearn", "typer"}
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 

@@ -40,9 +40,10 @@ def fails(arguments: list[str], capsys: Capture, status: int = 1) -> str:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["study", "plot", "export", "barrier", "info", "--debug"]),
+        ([], ["study", "plot", "report", "export", "barrier", "info", "--debug"]),
         (["study"], ["--preset", "--set", "--out", "--data-dir", "--device", "resumes"]),
         (["plot"], ["DIR", "PNG and SVG"]),
+        (["report"], ["DIR", "--out", "needs no network"]),
         (["export"], ["--csv", "standard output"]),
         (["barrier"], ["--match", "--definition", "--save-plot", "safetensors", "pickle"]),
         (["info"], ["CPU target", "CUDA"]),

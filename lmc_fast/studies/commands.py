@@ -210,6 +210,23 @@ def plot(
 
 
 @app.command()
+def report(
+    folder: FolderArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: **DIR/report.html**.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a study as one HTML page with figures to zoom into; it needs no network.
+
+    The question, figures, the loss curves of any pair, tables, settings, and how to reproduce it.
+    """
+    from .html_report import write_report
+
+    print(write_report(folder, out))
+
+
+@app.command()
 def export(
     folder: FolderArgument,
     as_csv: Annotated[

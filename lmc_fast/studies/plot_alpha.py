@@ -14,18 +14,12 @@ from .summary import Group, Summary
 
 
 def alpha_figure(summary: Summary, store: Store) -> Figure | None:
-    """Curves of the pair whose matched barrier is the median of its group's.
-
-    The group: with a teacher, the highest matched barrier beyond m = M; with images, the middle
-    width; in a learning-rate study, the last step size below the divergence threshold. None where
-    no such pair survived.
-    """
-    group = _group(summary)
-    if group is None:
+    """Curves of the :func:`typical_pair`; None where there is none."""
+    found = typical_pair(summary)
+    if found is None:
         return None
-    best, split = summary.best_matching(), summary.splits[-1]
-    row = _median_row(group, column("barrier", best, split))
-    key = CellKey(group.width, group.lr, int(row["seed_a"] or 0), int(row["seed_b"] or 0))
+    group, key = found
+    split = summary.splits[-1]
     curves = {c.matching: c for c in store.curves(key) if c.split == split}
     figure = new_figure(COLUMN, 2.7)
     axes = figure.subplots()
@@ -49,6 +43,21 @@ def alpha_figure(summary: Summary, store: Store) -> Figure | None:
     )
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def typical_pair(summary: Summary) -> tuple[Group, CellKey] | None:
+    """The pair whose matched barrier is the median of its group's, and the group.
+
+    The group: with a teacher, the highest matched barrier beyond m = M; with images, the middle
+    width; in a learning-rate study, the last step size below the divergence threshold. None where
+    no such pair survived.
+    """
+    group = _group(summary)
+    if group is None:
+        return None
+    row = _median_row(group, column("barrier", summary.best_matching(), summary.splits[-1]))
+    seeds = int(row["seed_a"] or 0), int(row["seed_b"] or 0)
+    return group, CellKey(group.width, group.lr, *seeds)
 
 
 def _group(summary: Summary) -> Group | None:

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""What stands below every figure: seeds, sample sizes, exclusions and the code's version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config import AnyConfig, LearningRateConfig
+from ..statistics import FEWEST
+from ..store import Row
+from ..summary import Summary
+from .origin import versions
+
+
+def sample(config: AnyConfig, rows: Sequence[Row], per: str) -> str:
+    """Which seeds, and how many pairs; ``per`` is width or step size."""
+    first, last = config.first_seed, config.first_seed + 2 * config.pairs - 1
+    bands = (
+        "with 95% bootstrap intervals"
+        if config.pairs >= FEWEST
+        else f"too few for bootstrap intervals (below {FEWEST})"
+    )
+    return (
+        f"Seeds {first} to {last}, {config.pairs:,} pairs per {per}, {bands}; "
+        f"{len(rows):,} of {expected(config):,} pairs are there."
+    )
+
+
+def expected(config: AnyConfig) -> int:
+    """Pairs of the finished study."""
+    groups = config.grid if isinstance(config, LearningRateConfig) else config.widths
+    return len(groups) * config.pairs
+
+
+def exclusions(summary: Summary) -> str:
+    """How many students are missing from means, and why."""
+    rows = [row for group in summary.groups for row in group.rows]
+    diverged = sum(int(row[f"diverged_{side}"] or 0) for row in rows for side in ("a", "b"))
+    pairs = sum(group.pairs - len(group.sound) for group in summary.groups)
+    written = (
+        f"Of {summary.students:,} students {summary.failed:,} failed ({diverged:,} diverged, "
+        f"{summary.failed - diverged:,} ended no better than the zero network); "
+        f"{pairs:,} pairs are left out for it."
+    )
+    if summary.stuck:
+        written += f" {summary.stuck:,} did not converge and are kept."
+    return written
+
+
+def code(rows: Sequence[Row]) -> str:
+    """Which version computed the numbers."""
+    return "Computed by " + ", ".join(versions(rows)) + "."

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Charts as plain data for plotly.js: lines through means, with intervals as bands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..plot_style import GREY, LogFloor, Look
+from ..statistics import Interval, TailFit
+
+Trace = dict[str, Any]
+SYMBOLS: Mapping[str, str] = {
+    "s": "square", "^": "triangle-up", "o": "circle", "D": "diamond", "v": "triangle-down",
+}  # fmt: skip
+DASHES: Mapping[str, str] = {":": "dot", "--": "dash", "-": "solid", "-.": "dashdot"}
+
+
+class Line(NamedTuple):
+    """Means with intervals at places x, how they look, and how many values each is of."""
+
+    look: Look
+    x: Sequence[float]
+    means: Sequence[Interval]
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: plotly's traces and layout, and the texts around it."""
+
+    name: str
+    title: str
+    traces: list[Trace]
+    layout: dict[str, Any]
+    caption: str
+    lines: list[Line] = field(default_factory=list)
+
+    def figure(self) -> dict[str, Any]:
+        """What ``Plotly.newPlot`` takes."""
+        return {"data": self.traces, "layout": self.layout}
+
+
+def axis(title: str, *, log: bool = False) -> dict[str, Any]:
+    """An axis with its title; a log axis labels powers of ten."""
+    kind = {"type": "log", "exponentformat": "power"} if log else {}
+    return {"title": {"text": title}, **kind}
+
+
+def ticks(widths: Sequence[int], factor: float = 1.16) -> dict[str, Any]:
+    """Labels at measured widths from the last one down, at least ``factor`` apart."""
+    kept: list[int] = []
+    for width in reversed(widths):
+        if not kept or factor * width <= kept[-1]:
+            kept.append(width)
+    return {"tickvals": kept, "ticktext": [f"{width:,}" for width in kept]}
+
+
+def mean_traces(lines: Iterable[Line], floor: LogFloor | None = None) -> list[Trace]:
+    """A line per :class:`Line` and, below it, its band; hovering shows the true numbers.
+
+    Parameters
+    ----------
+    lines : iterable of Line
+    floor : LogFloor, optional
+        Where values too small for a log axis are drawn.
+    """
+    return [trace for line in lines for trace in (*_band(line, floor), _line(line, floor))]
+
+
+def _line(line: Line, floor: LogFloor | None) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": line.look.label,
+        "legendgroup": line.look.label,
+        "x": list(line.x),
+        "y": [_place(mean.value, floor) for mean in line.means],
+        "line": {"color": line.look.colour, "dash": DASHES[line.look.line]},
+        "marker": {"symbol": SYMBOLS[line.look.marker], "size": 6},
+        "text": [
+            f"{mean.value:.4g}{mean.ends('{:.4g}'.format)}, {count} values"
+            for mean, count in zip(line.means, line.counts, strict=True)
+        ],
+        "hovertemplate": "%{x:.4g}: %{text}",
+    }
+
+
+def _band(line: Line, floor: LogFloor | None) -> list[Trace]:
+    known = [(x, mean) for x, mean in zip(line.x, line.means, strict=True) if mean.low == mean.low]
+    if len(known) < 2:
+        return []
+    xs = [x for x, _ in known]
+    low = [_place(mean.low, floor) for _, mean in known]
+    high = [_place(mean.high, floor) for _, mean in known]
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "legendgroup": line.look.label,
+            "showlegend": False,
+            "hoverinfo": "skip",
+            "x": [*xs, *reversed(xs)],
+            "y": [*high, *reversed(low)],
+            "fill": "toself",
+            "fillcolor": _faint(line.look.colour),
+            "line": {"width": 0},
+        }
+    ]
+
+
+def _place(value: float, floor: LogFloor | None) -> float:
+    return float(value if floor is None else floor.draw(value))
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
+
+
+def fit_trace(tail: TailFit, what: str) -> Trace:
+    """The power law fitted to a line's tail, named with its exponent."""
+    span = np.array([tail.first, tail.last], dtype=np.float64)
+    slope = tail.exponent
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"fit to {what}, m = {tail.first:,} to {tail.last:,}: "
+        f"m<sup>{slope.value:.2f}</sup>{slope.ends('{:.2f}'.format)}",
+        "x": span.tolist(),
+        "y": tail.at(span).tolist(),
+        "line": {"color": "#E69F00", "width": 1.5},
+        "hoverinfo": "skip",
+    }
+
+
+def floor_of(lines: Iterable[Line], decades: int, more: Iterable[float] = ()) -> LogFloor:
+    """The log axis that holds all means and intervals of some lines."""
+    values = [value for line in lines for mean in line.means for value in mean]
+    return LogFloor([*values, *more], decades)
+
+
+def plain_y(title: str) -> dict[str, Any]:
+    """The y axis of a chart, and room for shapes."""
+    return {"yaxis": axis(title), "shapes": [], "annotations": []}
+
+
+def log_y(title: str, floor: LogFloor, lines: Iterable[Line]) -> dict[str, Any]:
+    """The y axis and shapes of a chart whose smallest values are drawn at a floor."""
+    values = [value for line in lines for mean in line.means for value in mean]
+    finite = [value for value in values if np.isfinite(value) and value > 0]
+    top = np.log10(max([*finite, 10 * floor.edge])) + 0.2
+    bottom = floor.power - 0.9 if floor.hidden else np.log10(floor.bottom)
+    layout: dict[str, Any] = {
+        "yaxis": {**axis(title, log=True), "range": [float(bottom), float(top)]},
+        "shapes": [],
+        "annotations": [],
+    }
+    if floor.hidden:
+        edge = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": floor.edge}
+        layout["shapes"].append(
+            {**edge, "y1": floor.edge, "line": {"color": GREY, "width": 1, "dash": "dot"}}
+        )
+        # Labels of its own: those between decades would claim a scale below the line.
+        step = 2 if top - floor.power > 8 else 1
+        powers = range(floor.power + step, int(np.floor(top)) + 1, step)
+        names = [f"10<sup>{power}</sup>" for power in powers]
+        layout["yaxis"] |= {
+            "tickvals": [floor.place, *(10.0**power for power in powers)],
+            "ticktext": [f"< 10<sup>{floor.power}</sup>", *names],
+        }
+    return layout
+
+
+def note(written: str, **where: object) -> dict[str, Any]:
+    """A small grey text in a chart; on log axes places are powers of ten."""
+    return {"text": written, "showarrow": False, "font": {"size": 11, "color": GREY}, **where}
+
+
+def upright(x: float, dash: str = "solid", colour: str = GREY) -> dict[str, Any]:
+    """A line across the chart's height at x."""
+    line = {"color": colour, "width": 1, "dash": dash}
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line}

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Puts a study's page together and writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from ..config import AnyConfig, TheoryConfig
+from ..plot_style import describe
+from ..presets import config_from_json
+from ..report import study_table
+from ..report_theory import theory_table
+from ..store import Row, Store, open_existing, reported
+from ..summary import summarise
+from ..theory_summary import summarise_theory
+from . import captions
+from .chart import Chart
+from .elements import data, paragraph, section, table, terminal_table, text
+from .origin import origin_section, versions
+from .pair_curves import pair_curves
+from .questions import QUESTIONS, TITLES
+from .theory_charts import theory_charts
+from .trained_charts import trained_charts
+
+# The page may run what it holds, and load nothing.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; form-action 'none'; base-uri 'none'"
+)
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write a study as one HTML file that needs no network.
+
+    Parameters
+    ----------
+    folder : path
+        What :func:`run_study` wrote, finished or not.
+    out : path, optional
+        The file; None is ``report.html`` in ``folder``.
+
+    Returns
+    -------
+    path
+        The file.
+
+    Raises
+    ------
+    StoreError
+        No store, no finished cell, or ``out`` cannot be written.
+    """
+    out = folder / "report.html" if out is None else out
+    with open_existing(folder) as store:
+        page = study_page(store)
+    with reported(out, "give an --out that can be written"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    return out
+
+
+def study_page(store: Store) -> str:
+    """The page of an open store."""
+    config = config_from_json(store.config_text)
+    rows = store.rows()
+    curves = None
+    if isinstance(config, TheoryConfig):
+        minima = summarise_theory(store)
+        results = terminal_table(theory_table(minima), "results")
+        below = [captions.sample(config, rows, "width"), "No student is excluded."]
+        charts = theory_charts(minima, " ".join([*below, captions.code(rows)]))
+        subject = "random global minima, nothing trained"
+    else:
+        summary = summarise(store)
+        results = terminal_table(study_table(summary), "results")
+        per = "width" if config.study == "width" else "step size"
+        below = [captions.sample(config, rows, per), captions.exclusions(summary)]
+        charts = trained_charts(summary, " ".join([*below, captions.code(rows)]))
+        curves = pair_curves(summary, store)
+        subject = describe(config)
+    parts = [
+        f"<h1>{text(TITLES[config.study])}</h1>",
+        f'<p class="by">{text(subject)}. {text(", ".join(versions(rows)))}</p>',
+        *_unfinished(config, rows),
+        section("Question", paragraph(QUESTIONS[config.study])),
+        section("Figures", *map(_figure, charts)),
+        *([_chooser(charts[0].caption)] if curves is not None else []),
+        section("Results", results, _numbers(charts)),
+        section("Settings", table(["setting", "value"], _settings(config), name="settings")),
+        origin_section(config, rows),
+        data("charts", {chart.name: chart.figure() for chart in charts}),
+        *([data("curves", curves)] if curves is not None else []),
+    ]
+    return _document(TITLES[config.study], parts)
+
+
+def _document(title: str, parts: Sequence[str]) -> str:
+    head = [
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{text(title)}</title>",
+        f"<style>\n{_file('page.css')}</style>",
+    ]
+    scripts = [f"<script>{get_plotlyjs()}</script>", f"<script>\n{_file('page.js')}</script>"]
+    lines = ["<!DOCTYPE html>", '<html lang="en"><head>', *head, "</head><body>"]
+    return "\n".join([*lines, *parts, *scripts, "</body></html>\n"])
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _unfinished(config: AnyConfig, rows: Sequence[Row]) -> list[str]:
+    missing = captions.expected(config) - len(rows)
+    if missing <= 0:
+        return []
+    written = (
+        f"Unfinished: {missing:,} of {captions.expected(config):,} pairs are missing. Run the "
+        "study's command again to compute them, and then this report."
+    )
+    return [f'<p class="unfinished">{text(written)}</p>']
+
+
+def _figure(chart: Chart) -> str:
+    return (
+        f'<h3>{text(chart.title)}</h3><figure><div class="chart" id="chart-{text(chart.name)}">'
+        f"</div><figcaption>{text(chart.caption)} Values below a dotted line are drawn in one "
+        "place: hover for them. Drag to zoom, double-click to reset, click a name to hide it."
+        "</figcaption></figure>"
+    )
+
+
+def _chooser(caption: str) -> str:
+    controls = "".join(
+        f'<label>{label} <select id="choose-{name}"></select></label>'
+        for label, name in (("setting", "setting"), ("pair", "pair"), ("losses", "split"))
+    )
+    controls += '<label><input type="checkbox" id="choose-log"> log scale</label>'
+    return section(
+        "Loss along the segment of one pair",
+        f'<p>{controls}</p><figure><div class="chart" id="chart-pair"></div>',
+        "<figcaption>Chosen at first: the pair of the study's figure, with the median matched "
+        f"barrier of its group. {text(caption)}</figcaption></figure>",
+    )
+
+
+def _numbers(charts: Sequence[Chart]) -> str:
+    """Every number that is drawn as a mean, with its interval."""
+    rows = [
+        [chart.title, line.look.label, f"{x:.6g}", *(f"{value:.6g}" for value in mean), count]
+        for chart in charts
+        for line in chart.lines
+        for x, mean, count in zip(line.x, line.means, line.counts, strict=True)
+    ]
+    head = ["figure", "line", "x", "mean", "low", "high", "values"]
+    numbers = table(head, rows, name="numbers")
+    return f"<details><summary>All numbers in the figures</summary>{numbers}</details>"
+
+
+def _settings(config: AnyConfig) -> list[list[str]]:
+    settings: dict[str, Any] = config.model_dump(mode="json")
+    problem = settings.pop("problem")
+    flat = {"study": config.study, **settings}
+    flat |= {f"problem.{name}": value for name, value in problem.items()}
+    return [[name, "none" if v is None else json.dumps(v).strip('"')] for name, v in flat.items()]

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: MIT
+"""The page of a study: what it says is what the store holds, and it loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from invented import Config, fill_store
+
+pytest.importorskip("plotly", reason="needs the extra lmc_fast[studies]")
+
+from plotly import graph_objects
+
+from lmc_fast.cli import main
+from lmc_fast.studies.config import StudyName, WidthConfig
+from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.html_report import write_report
+from lmc_fast.studies.html_report.elements import data, table
+from lmc_fast.studies.plot_alpha import typical_pair
+from lmc_fast.studies.presets import load_config
+from lmc_fast.studies.runner import run_study
+from lmc_fast.studies.store import CellKey, create, open_existing
+from lmc_fast.studies.summary import summarise
+
+ORIGIN = {"version": "9.9", "commit": "abc1234", "machine": "Abacus <&> Sons", "backend": "beads"}
+
+
+class Page(HTMLParser):
+    """A page's tags, tables, and scripts by id."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.scripts: dict[str, str] = {}
+        self.texts: list[str] = []
+        self._table = self._script = ""
+        self._caption = False
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, named))
+        if tag == "table":
+            self._table = named.get("id", "")
+            self.tables[self._table] = []
+        elif tag == "tr":
+            self.tables[self._table].append([])
+        elif tag in ("td", "th"):
+            self.tables[self._table][-1].append("")
+        elif tag in ("script", "style"):
+            self._script = named.get("id", "code")
+        self._caption = tag == "caption" or (self._caption and tag == "br")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._script = ""
+        elif tag == "table":
+            self._table = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.scripts[self._script] = self.scripts.get(self._script, "") + data
+            return
+        self.texts.append(data)
+        rows = self.tables.get(self._table)
+        if rows and rows[-1] and not self._caption:
+            rows[-1][-1] += data.strip("\n")
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def read(self, name: str) -> Any:
+        return json.loads(self.scripts[name])
+
+    def records(self, name: str) -> list[dict[str, str]]:
+        head, *rows = self.tables[name]
+        return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def small(study: StudyName, data: str = "teacher") -> Config:
+    grid = "widths=[3,5,8,16,32]" if study == "width" else "grid=[0.5,0.9,1.1]"
+    return load_config(study, data=data, overrides=["pairs=12", grid])  # type: ignore[arg-type]
+
+
+def filled(folder: Path, config: Config, failed: int = 0) -> Path:
+    fill_store(folder, config, failed)
+    with open_existing(folder) as store:
+        changes = {**ORIGIN, "seconds": 2.0, "finished_at": "2025-03-06T00:00:00+00:00"}
+        setters = ", ".join(f'"{name}" = ?' for name in changes)
+        store._connection.execute(f"UPDATE cells SET {setters}", tuple(changes.values()))
+    return folder
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder))
+
+
+@pytest.fixture(scope="module")
+def theory_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny theory study."""
+    folder = tmp_path_factory.mktemp("report") / "theory"
+    overrides = ["widths=[5,8,30]", "deaths=[0.0,0.2]", "pairs=6", "tail_from=5"]
+    run_study(load_config("theory", overrides=overrides), folder)
+    return folder
+
+
+@pytest.mark.parametrize("data", ["teacher", "digits"])
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_every_study_has_a_whole_page(tmp_path: Path, study: StudyName, data: str) -> None:
+    config = small(study, data)
+    page = page_of(filled(tmp_path, config, failed=2))
+    for heading in (
+        "Question", "Figures", "Loss along the segment of one pair", "Results", "Settings",
+        "How to reproduce it",
+    ):  # fmt: skip
+        assert f"<h2>{heading}</h2>" in page.source
+    for said in ("Seeds 0 to 23, 12 pairs", "lmc_fast 9.9 (commit abc1234)", "beads", "failed"):
+        assert said in page.text
+    names = page.read("charts")
+    wanted = ["barrier-population"] if data == "teacher" else [
+        "barrier-train", "barrier-test", "accuracy_drop-test"]  # fmt: skip
+    assert list(names) == (["alive"] if study == "learning-rate" else []) + wanted
+    ids = {named.get("id") for _, named in page.tags}
+    for name, figure in names.items():
+        assert f"chart-{name}" in ids
+        # Raises for a property that plotly does not know.
+        graph_objects.Figure(figure)
+
+
+def test_the_theory_study_has_a_page_without_curves(theory_folder: Path) -> None:
+    page = page_of(theory_folder)
+    assert "curves" not in page.scripts
+    assert "choose-pair" not in {named.get("id") for _, named in page.tags}
+    with open_existing(theory_folder) as store:
+        rows = store.rows()
+    barriers = [
+        row
+        for row in page.records("numbers")
+        if row["figure"] == "Mean loss barrier after matching"
+    ]
+    assert len(barriers) == 6
+    for row in barriers:
+        column = f"barrier_r{float(row['line'].removeprefix('r = '))!r}"
+        stored = [cell[column] for cell in rows if cell["width"] == int(row["x"])]
+        assert float(row["mean"]) == pytest.approx(np.mean(stored), rel=1e-5, abs=1e-300)
+    for figure in page.read("charts").values():
+        graph_objects.Figure(figure)
+
+
+def test_numbers_are_means_of_the_rows(tmp_path: Path) -> None:
+    page = page_of(filled(tmp_path, small("width"), failed=3))
+    with open_existing(tmp_path) as store:
+        rows = store.rows()
+    columns = {"no matching": "none", "matched by gap cost": "gap",
+               "matched by weights": "weights"}  # fmt: skip
+    numbers = page.records("numbers")
+    assert len(numbers) == 15
+    for row in numbers:
+        column = f"barrier_{columns[row['line']]}"
+        cells = [cell for cell in rows if cell["width"] == int(row["x"])]
+        stored = [cell[column] for cell in cells if not (cell["failed_a"] or cell["failed_b"])]
+        assert float(row["mean"]) == pytest.approx(np.mean(stored), rel=1e-5)
+        assert float(row["low"]) < float(row["mean"]) < float(row["high"])
+        assert int(row["values"]) == len(stored) == 10
+    traces = page.read("charts")["barrier-population"]["data"]
+    (drawn,) = [t for t in traces if t.get("name") == "matched by gap cost"]
+    shown = [float(row["mean"]) for row in numbers if row["line"] == "matched by gap cost"]
+    np.testing.assert_allclose(drawn["y"], shown, rtol=1e-5)
+    assert [row["m"] for row in page.records("results")] == ["3", "5", "8", "16", "32"]
+
+
+def test_values_too_small_for_a_log_axis_are_drawn_in_one_labelled_place(tmp_path: Path) -> None:
+    filled(tmp_path, small("width"))
+    with open_existing(tmp_path) as store:
+        store._connection.execute("UPDATE cells SET barrier_gap = 3e-16 WHERE width = 5")
+    page = page_of(tmp_path)
+    figure = page.read("charts")["barrier-population"]
+    (drawn,) = [t for t in figure["data"] if t.get("name") == "matched by gap cost"]
+    axis = figure["layout"]["yaxis"]
+    assert drawn["y"][1] == axis["tickvals"][0]
+    assert axis["ticktext"][0].startswith("< 10<sup>-")
+    assert 10 ** axis["range"][0] < drawn["y"][1] < min(drawn["y"][2:])
+    assert drawn["text"][1] == "3e-16 [3e-16, 3e-16], 12 values"
+
+
+def test_every_stored_curve_of_a_sound_pair_is_there(tmp_path: Path) -> None:
+    config = small("width", "digits")
+    page = page_of(filled(tmp_path, config, failed=2))
+    stored = page.read("curves")
+    assert stored["splits"] == ["train", "test"]
+    with open_existing(tmp_path) as store:
+        for m, group in zip((3, 5, 8, 16, 32), stored["groups"], strict=True):
+            raw = np.frombuffer(base64.b64decode(group["losses"]), "<f4")
+            losses = raw.reshape(len(group["pairs"]), 2, 3, len(stored["alphas"]))
+            # The first of twelve pairs has failed.
+            assert [pair[:2] for pair in group["pairs"]] == [
+                [2 * p, 2 * p + 1] for p in range(1, 12)
+            ]
+            for (a, b, heights), of_pair in zip(group["pairs"], losses, strict=True):
+                curves = store.curves(CellKey(m, 0.1, a, b))
+                for curve in curves:
+                    split = stored["splits"].index(curve.split)
+                    matching = config.matchings.index(curve.matching)  # type: ignore[arg-type]
+                    np.testing.assert_allclose(of_pair[split, matching], curve.losses, rtol=1e-6)
+                    top = curve.losses.max()
+                    assert heights[split][matching] == pytest.approx(top, rel=1e-3)
+
+
+def test_the_first_pair_is_that_of_the_studys_figure(tmp_path: Path) -> None:
+    # Step sizes of which one's text begins with another's: 0.5 and 0.51.
+    filled(tmp_path, small("learning-rate").model_copy(update={"grid": (0.5, 0.51)}))
+    with open_existing(tmp_path) as store:
+        found = typical_pair(summarise(store))
+    assert found is not None
+    stored = page_of(tmp_path).read("curves")
+    group, pair = stored["first"]
+    assert group == 1
+    assert stored["groups"][group]["pairs"][pair][:2] == [found[1].seed_a, found[1].seed_b]
+
+
+def test_the_fitted_tail_is_named_with_its_exponent(tmp_path: Path) -> None:
+    config = small("width").model_copy(update={"tail_from": 8})
+    figure = page_of(filled(tmp_path, config)).read("charts")["barrier-population"]
+    # Rows of `fill_store` fall exactly as lr / m = 4 / m^2.
+    names = [trace.get("name", "") for trace in figure["data"]]
+    assert sum("fit to 'gap', m = 8 to 32: m<sup>-2.00</sup> [-2.0" in name for name in names) == 1
+
+
+def test_settings_and_configuration_are_the_stores(tmp_path: Path) -> None:
+    config = small("width")
+    page = page_of(filled(tmp_path, config))
+    settings = {row["setting"]: row["value"] for row in page.records("settings")}
+    assert settings["widths"] == "[3, 5, 8, 16, 32]"
+    assert settings["problem.teacher_width"] == "5"
+    assert settings["tail_from"] == "none"
+    (written,) = re.findall(r'<pre id="configuration">(.*?)</pre>', page.source, re.DOTALL)
+    file = tmp_path / "study.toml"
+    file.write_text(written.replace("&quot;", '"'))
+    assert tomllib.loads(file.read_text())["study"] == "width"
+    assert load_config("width", file=file).digest() == config.digest()
+    assert config.digest() in page.source
+    (origin,) = page.records("provenance")
+    assert origin == {"version": "9.9", "commit": "abc1234", "machine": "Abacus <&> Sons",
+                      "device": "beads", "pairs": "60"}  # fmt: skip
+
+
+def test_the_page_loads_nothing_and_escapes_what_it_is_given(tmp_path: Path) -> None:
+    page = page_of(filled(tmp_path, small("width")))
+    assert "Abacus <&> Sons" not in page.source
+    assert "Abacus &lt;&amp;&gt; Sons" in page.source
+    for tag, named in page.tags:
+        assert tag not in ("link", "iframe", "img", "object", "embed", "form", "base")
+        for attribute in ("src", "href", "action", "data", "srcset"):
+            assert named.get(attribute, "data:").startswith("data:"), (tag, named)
+    assert "@import" not in page.scripts["code"].split("plotly.js")[0]
+    policies = [n["content"] for _, n in page.tags if "http-equiv" in n]
+    assert len(policies) == 1
+    assert "default-src 'none'" in policies[0]
+    assert "http" not in policies[0]
+    # plotly.js alone is 4.8 MB.
+    assert len(page.source) < 6e6
+
+
+def test_no_text_can_end_a_script_or_a_cell() -> None:
+    evil = "</script><script>alert(1)</script>"
+    assert "</script><" not in data("name", {"text": evil})
+    assert json.loads(re.findall(r">(.*)</script>", data("n", [evil]))[0]) == [evil]
+    assert "null" in data("n", [float("nan"), float("inf")])
+    assert "<script>" not in table([evil], [[evil]], evil, '"' + evil)
+
+
+def test_failed_students_are_counted_in_captions(tmp_path: Path) -> None:
+    filled(tmp_path, small("width"), failed=3)
+    with open_existing(tmp_path) as store:
+        store._connection.execute("UPDATE cells SET diverged_a = failed_a")
+    # Seeds 0, 1 and 2 of five widths; the a of two pairs diverged.
+    said = "15 failed (10 diverged, 5 ended no better than the zero network); 10 pairs are left out"
+    assert f"Of 120 students {said}" in page_of(tmp_path).text
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path: Path) -> None:
+    page = page_of(filled(tmp_path / "whole", small("width")))
+    assert "Unfinished" not in page.text
+    filled(tmp_path / "part", small("width"))
+    with open_existing(tmp_path / "part") as store:
+        store._connection.execute("DELETE FROM cells WHERE width = 32 AND seed_a >= 8")
+    assert "Unfinished: 8 of 60 pairs are missing" in page_of(tmp_path / "part").text
+
+
+def test_without_a_survivor_there_is_a_page_without_curves(tmp_path: Path) -> None:
+    config = small("learning-rate")
+    page = page_of(filled(tmp_path, config, failed=2 * config.pairs))
+    assert "72 failed" in page.text
+    assert "curves" not in page.scripts
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = filled(tmp_path / "study", small("width"))
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    assert main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 0
+    assert (tmp_path / "new" / "page.html").read_bytes() == (folder / "report.html").read_bytes()
+    assert main(["report", str(folder), "--out", str(folder)]) == 1
+    assert "give an --out that can be written" in capsys.readouterr().err
+
+
+def test_an_empty_study_is_refused(tmp_path: Path, tiny: WidthConfig) -> None:
+    create(tmp_path, tiny, {"barrier_gap": "REAL"}).close()
+    with pytest.raises(StoreError, match="has no finished cell yet: run the study first"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def browser() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+# Chooses another pair as a reader would, and leaves in the page what is then drawn.
+CHOOSE = """<script>
+const select = document.getElementById("choose-pair");
+select.value = "2";
+select.dispatchEvent(new Event("change"));
+const shown = document.getElementById("chart-pair").data.map(({ name, y }) => [name, y]);
+const charts = [...document.querySelectorAll(".chart")];
+const drawn = charts.map((chart) => chart.querySelectorAll(".scatterlayer path.js-line").length);
+const result = document.createElement("pre");
+result.id = "shown";
+result.textContent = JSON.stringify({ shown, drawn, pair: select.selectedOptions[0].text });
+document.body.replaceChildren(result);
+</script></body>"""
+
+
+@pytest.mark.skipif(browser() is None, reason="no chromium or google-chrome to open the page in")
+def test_a_browser_draws_the_charts_and_the_chosen_pair(tmp_path: Path) -> None:
+    path = write_report(filled(tmp_path / "study", small("width")))
+    changed = tmp_path / "changed.html"
+    changed.write_text(path.read_text("utf-8").replace("</body>", CHOOSE), "utf-8")
+    command = [str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000",
+               changed.as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    (found,) = re.findall(r'<pre id="shown">(.*?)</pre>', done.stdout, re.DOTALL)
+    result = json.loads(found)
+    assert result["pair"] == "seeds 4 and 5"
+    # Three matchings with their bands, then three curves.
+    assert result["drawn"] == [6, 3]
+    with open_existing(tmp_path / "study") as store:
+        # The widest barrier beyond m = M = 5 is that of m = 8.
+        stored = {c.matching: c.losses for c in store.curves(CellKey(8, 0.5, 4, 5))}
+    names = ("no matching", "matched by gap cost", "matched by weights")
+    for (label, y), name, matching in zip(
+        result["shown"], names, ("none", "gap", "weights"), strict=True
+    ):
+        assert label.startswith(name)
+        np.testing.assert_allclose(y, stored[matching], rtol=1e-6)
