@@ -6,6 +6,7 @@
 
 #include "assignment/heap-inl.h"
 #include "assignment/reduced_costs-inl.h"
+#include "assignment/start-inl.h"
 
 namespace lmc::LMC_TARGET {
 
@@ -13,34 +14,17 @@ class FlatColumns {
  public:
   LMC_INLINE explicit FlatColumns(int64_t m) : m_(m), keys_(m), column_(m), cost_(m), price_(m) {}
 
-  // Finds them and takes their prices out of v, so that no list wants them. Writes the cost of each
-  // row that is flat, kNever for the others.
-  template <class Reader>
-  LMC_INLINE void find(Reader& reader, double* v, double* flat_row) {
+  // Finds them and takes their prices out of v, so that no list wants them.
+  LMC_INLINE void find(ColumnFacts& columns, double* v) {
     keys_.clear();
-    count_ = m_;
-    for (int64_t i = 0; i < m_; ++i) {
-      const auto* row = reader.row(i);
-      if (i == 0)
-        for (int64_t j = 0; j < m_; ++j) {
-          column_[j] = static_cast<int32_t>(j);
-          cost_[j] = static_cast<double>(row[j]);
-        }
-      int64_t kept = 0;
-      for (int64_t k = 0; k < count_; ++k) {
-        const int32_t j = column_[k];
-        if (static_cast<double>(row[j]) == cost_[j]) column_[kept++] = j;
-      }
-      count_ = kept;
-      int64_t j = 1;
-      while (j < m_ && row[j] == row[0]) ++j;
-      flat_row[i] = j == m_ ? static_cast<double>(row[0]) : kNever;
-    }
-    for (int64_t k = 0; k < count_; ++k) {
-      const int32_t j = column_[k];
+    count_ = 0;
+    for (int64_t j = 0; j < m_; ++j) {
+      if (!columns.is_flat(j)) continue;
+      column_[count_++] = static_cast<int32_t>(j);
+      cost_[j] = columns.cost(j);
       price_[j] = v[j];
       v[j] = -kUnlisted;
-      keys_.put(cost_[j] - price_[j], j);
+      keys_.put(key(j), j);
     }
   }
 

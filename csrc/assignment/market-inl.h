@@ -15,6 +15,7 @@ struct MarketMemory {
   LMC_INLINE explicit MarketMemory(int64_t m)
       : m(m),
         lists(m),
+        columns(m),
         flat(m),
         v(padded_columns(m)),
         keys(padded_columns(m)),
@@ -23,6 +24,7 @@ struct MarketMemory {
         column_of(m) {}
   const int64_t m;
   Shortlists lists;
+  ColumnFacts columns;
   FlatColumns flat;
   AlignedBuffer<double> v;         // prices; -kUnlisted for flat columns
   AlignedBuffer<double> keys;      // a row's reduced costs, for whoever scans it
@@ -33,7 +35,7 @@ struct MarketMemory {
 template <class Costs>
 class Market {
  public:
-  // A problem at its beginning: prices `start`, or zeros where it is null, and nothing assigned.
+  // A problem at its beginning: prices `start`, or good ones where it is null; nothing assigned.
   LMC_INLINE Market(MarketMemory& memory, const Costs& costs, const double* start)
       : m(memory.m),
         reader(costs),
@@ -46,7 +48,9 @@ class Market {
         column_of(memory.column_of.data()) {
     for (int64_t j = 0; j < padded_columns(m); ++j) v[j] = start && j < m ? start[j] : 0.0;
     lists.clear();
-    flat.find(reader, v, flat_row);
+    memory.columns.read(reader, flat_row);
+    if (!start) choose_start(reader, memory.columns, m, v);
+    flat.find(memory.columns, v);
     give_all_back();
   }
 
