@@ -54,7 +54,8 @@ def assign(cost: Tensor, start: Tensor | None = None, threads: int | None = None
         and m = 0 are legal.
     start : float64 Tensor, shape (P, m) or (m,), optional
         Dual variables of the columns to start from, such as those of a similar problem. Any values
-        are legal: they change how long it takes, and which of several best permutations is found.
+        up to 1e300 are legal: they change how long it takes, and which of several best permutations
+        is found.
     threads : int, optional
         Default: torch's number. Problems are solved side by side, a problem by one thread.
 
@@ -168,13 +169,12 @@ def _run(
     if start is not None:
         _check(start, "start", "(P, m) or (m,)", 1, dtype=False)
         start = start.double()
-        if start.ndim == 1 and single:
-            start = start[None]
-        if start.shape != (pairs, m):
-            want = (m,) if single else (pairs, m)
+        want = (m,) if single else (pairs, m)
+        if start.shape != want:
             raise ValueError(
                 f"start must have shape {want}, a number for each column; got {tuple(start.shape)}"
             )
+        start = start.reshape(pairs, m)
 
     def new(*shape: int, **kind: Any) -> Tensor:
         return torch.empty(shape, **({"dtype": torch.float64} | kind))

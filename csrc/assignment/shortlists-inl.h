@@ -23,7 +23,12 @@ inline constexpr int kListed = 56;  // at most; no more than kGroups
 class Shortlists {
  public:
   LMC_INLINE explicit Shortlists(int64_t m)
-      : m_(m), listed_(m * kListed), bound_(m), count_(m), chosen_(padded_columns(m)) {}
+      : m_(m),
+        listed_(m * kListed),
+        bound_(m),
+        count_(m),
+        chosen_(padded_columns(m)),
+        packed_(padded_columns(m)) {}
 
   LMC_INLINE void clear() {
     for (int64_t i = 0; i < m_; ++i) {
@@ -41,13 +46,18 @@ class Shortlists {
     double sorted[kGroups], values[kGroups];
     int64_t rank[kGroups];
     sorted_minima(keys, m_, sorted);
-    // Where they do not fit, which takes columns in some regular order, fewer.
-    int64_t n = 0;
-    double bound = kNever;
-    for (int r = kRank;; r /= 2) {
-      bound = sorted[r] < kNever ? sorted[r] : kNever;
-      n = choose_below(keys, bound);
-      if (n <= kListed || r == 0) break;
+    double bound = smaller_of(sorted[kRank], kNever);
+    int64_t n = choose_below(keys, bound);
+    // Where they do not fit, as when few groups have all the cheap columns: the same among those.
+    while (n > kListed) {
+      for (int64_t e = 0; e < padded_columns(n); ++e)
+        packed_[e] = e < n ? keys[chosen_[e]] : kUnlisted;
+      sorted_minima(packed_.data(), n, sorted);
+      bound = sorted[kRank];
+      int64_t kept = 0;
+      for (int64_t e = 0; e < n; ++e)
+        if (packed_[e] < bound) chosen_[kept++] = chosen_[e];
+      n = kept;
     }
     if (n == 0) n = choose_equal(keys, bound);
     for (int64_t e = 0; e < n; ++e) values[e] = keys[chosen_[e]];
@@ -60,6 +70,8 @@ class Shortlists {
   }
 
  private:
+  static LMC_INLINE double smaller_of(double a, double b) { return a < b ? a : b; }
+
   // Writes the columns below `bound`, ascending, to chosen_ and returns how many there are.
   LMC_INLINE int64_t choose_below(const double* keys, double bound) {
     int64_t n = 0;
@@ -82,6 +94,7 @@ class Shortlists {
   AlignedBuffer<double> bound_;      // (m)
   AlignedBuffer<int32_t> count_;     // (m)
   AlignedBuffer<int32_t> chosen_;    // (padded m): columns on their way into a list
+  AlignedBuffer<double> packed_;     // (padded m): and their keys
 };
 
 }  // namespace lmc::LMC_TARGET
