@@ -39,19 +39,54 @@ class AssignmentSolver {
 
 inline constexpr int64_t kAlone = 1024;
 
-// costs_of(p, worker) gives the costs of problem p.
-template <class CostsOf>
-void solve_all(int64_t P, int64_t m, const double* start, const assignment::Results& r, int threads,
-               Interrupt& interrupt, const CostsOf& costs_of) {
+template <class T>
+class MatrixProblems {
+ public:
+  LMC_INLINE MatrixProblems(const assignment::Matrices<T>& given, int) : given_(given) {}
+  LMC_INLINE MatrixCosts<T> costs(int64_t p, int) {
+    return {given_.cost + p * given_.m * given_.m, given_.m};
+  }
+
+ private:
+  const assignment::Matrices<T>& given_;
+};
+
+// Every worker has memory for one b transposed: costs are good until its next.
+template <class T>
+class FactorProblems {
+ public:
+  LMC_INLINE FactorProblems(const assignment::Factors<T>& given, int workers)
+      : given_(given), columns_(workers * given.d * given.m) {}
+  LMC_INLINE FactorCosts<T> costs(int64_t p, int worker) {
+    const int64_t m = given_.m, d = given_.d;
+    double* columns = &columns_[worker * d * m];
+    const T* b = given_.b + p * m * d;
+    for (int64_t j = 0; j < m; ++j)
+      for (int64_t k = 0; k < d; ++k) columns[k * m + j] = static_cast<double>(b[j * d + k]);
+    return {given_.a + p * m * d, columns, m, d};
+  }
+
+ private:
+  const assignment::Factors<T>& given_;
+  AlignedBuffer<double> columns_;  // (workers, d, m)
+};
+
+// Given is what Problems are made from.
+template <class Problems, class Given>
+void solve_all(const Given& given, int threads, Interrupt& interrupt) {
+  const int64_t P = given.P, m = given.m;
+  const double* start = given.start;
+  const assignment::Results& r = given.results;
+  const int workers = static_cast<int>(larger(1, smaller(threads, P)));
+  Problems problems(given, workers);
   const auto solve_one = [&](AssignmentSolver& solver, int64_t p, int worker, int proof_threads) {
-    const auto costs = costs_of(p, worker);
+    const auto costs = problems.costs(p, worker);
     solver.solve(costs, start ? start + p * m : nullptr, r.perm + p * m, r.v + p * m);
     if (interrupt.requested(worker)) return;
     prove(costs,
           {r.perm + p * m, r.v + p * m, r.u + p * m, r.objective + p, r.gap + p, r.violation + p},
           proof_threads);
   };
-  const int workers = static_cast<int>(larger(1, smaller(threads, P)));
   if (workers == 1) {
     AssignmentSolver solver(m, interrupt, 0);
     for (int64_t p = 0; p < P; ++p) solve_one(solver, p, 0, m > kAlone ? threads : 1);
@@ -82,23 +117,13 @@ void solve_all(int64_t P, int64_t m, const double* start, const assignment::Resu
 }
 
 template <class T>
-void solve_matrices(const assignment::Matrices<T>& p, int threads, Interrupt& interrupt) {
-  solve_all(p.P, p.m, p.start, p.results, threads, interrupt,
-            [&](int64_t pair, int) { return MatrixCosts<T>{p.cost + pair * p.m * p.m, p.m}; });
+void solve_matrices(const assignment::Matrices<T>& given, int threads, Interrupt& interrupt) {
+  solve_all<MatrixProblems<T>>(given, threads, interrupt);
 }
 
-// Every worker has memory for one b transposed.
 template <class T>
-void solve_factors(const assignment::Factors<T>& p, int threads, Interrupt& interrupt) {
-  AlignedBuffer<double> columns(larger(1, smaller(threads, p.P)) * p.d * p.m);
-  solve_all(p.P, p.m, p.start, p.results, threads, interrupt, [&](int64_t pair, int worker) {
-    double* transposed = &columns[worker * p.d * p.m];
-    const T* b = p.b + pair * p.m * p.d;
-    for (int64_t j = 0; j < p.m; ++j)
-      for (int64_t k = 0; k < p.d; ++k)
-        transposed[k * p.m + j] = static_cast<double>(b[j * p.d + k]);
-    return FactorCosts<T>{p.a + pair * p.m * p.d, transposed, p.m, p.d};
-  });
+void solve_factors(const assignment::Factors<T>& given, int threads, Interrupt& interrupt) {
+  solve_all<FactorProblems<T>>(given, threads, interrupt);
 }
 
 template <class T>
