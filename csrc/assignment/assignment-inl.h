@@ -21,8 +21,9 @@ class AssignmentSolver {
   // Writes the permutation and the prices v; nothing of meaning once the interrupt is requested.
   template <class Costs>
   LMC_INLINE void solve(const Costs& costs, const double* start, int64_t* perm, double* v) {
-    Market<Costs> market(market_, costs, start);
-    if (!start && !watch_.stopped()) Auction<Costs>(market, waiting_.data(), watch_).run();
+    Market<Costs> market(market_, costs, start, watch_);
+    if (watch_.stopped()) return;
+    if (!start) Auction<Costs>(market, waiting_.data(), watch_).run();
     if (!Search<Costs>(market, search_, watch_).run()) return;
     for (int64_t i = 0; i < costs.m; ++i) {
       perm[i] = market.column_of[i];
@@ -85,7 +86,7 @@ void solve_all(const Given& given, int threads, Interrupt& interrupt) {
     if (interrupt.requested(worker)) return;
     prove(costs,
           {r.perm + p * m, r.v + p * m, r.u + p * m, r.objective + p, r.gap + p, r.violation + p},
-          proof_threads);
+          proof_threads, interrupt, worker);
   };
   if (workers == 1) {
     AssignmentSolver solver(m, interrupt, 0);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "assignment/costs-inl.h"
+#include "common/interrupt.h"
 
 namespace lmc::LMC_TARGET {
 
@@ -59,13 +60,15 @@ LMC_INLINE double least_slack(const Row* row, double u, const double* v, int64_t
   return least;
 }
 
-// Objective and gap are summed over rows in order. Rows are read in blocks, on the threads.
+// Objective and gap are summed over rows in order. Rows are read in blocks, on the threads; with
+// one thread that is `worker` of the call. Once the interrupt is requested nothing has a meaning.
 template <class Costs>
-void prove(const Costs& costs, const Proof& p, int threads) {
+void prove(const Costs& costs, const Proof& p, int threads, Interrupt& interrupt, int worker) {
   constexpr int64_t kBlock = 64;
   const int64_t m = costs.m;
   AlignedBuffer<double> assigned(m), violated(m);
-  for_each_task(ceil_div(m, kBlock), threads, [&](int64_t block, int) {
+  for_each_task(ceil_div(m, kBlock), threads, [&](int64_t block, int helper) {
+    if (interrupt.requested(threads > 1 ? helper : worker)) return;
     typename Costs::Reader reader(costs);
     for (int64_t i = block * kBlock; i < smaller(m, (block + 1) * kBlock); ++i) {
       const auto* row = reader.row(i);
@@ -74,6 +77,7 @@ void prove(const Costs& costs, const Proof& p, int threads) {
       assigned[i] = static_cast<double>(row[p.perm[i]]);
     }
   });
+  if (interrupt.requested()) return;
   *p.objective = *p.gap = *p.violation = 0;
   for (int64_t i = 0; i < m; ++i) {
     *p.objective += assigned[i];

@@ -36,7 +36,8 @@ template <class Costs>
 class Market {
  public:
   // A problem at its beginning: prices `start`, or good ones where it is null; nothing assigned.
-  LMC_INLINE Market(MarketMemory& memory, const Costs& costs, const double* start)
+  // Not to be used once the watch has stopped.
+  LMC_INLINE Market(MarketMemory& memory, const Costs& costs, const double* start, Watch& watch)
       : m(memory.m),
         reader(costs),
         lists(memory.lists),
@@ -48,7 +49,8 @@ class Market {
         column_of(memory.column_of.data()) {
     for (int64_t j = 0; j < padded_columns(m); ++j) v[j] = start && j < m ? start[j] : 0.0;
     lists.clear();
-    memory.columns.read(reader, flat_row);
+    memory.columns.read(reader, flat_row, watch);
+    if (watch.stopped()) return;
     if (!start) choose_start(reader, memory.columns, m, v);
     flat.find(memory.columns, v);
     give_all_back();

@@ -8,6 +8,7 @@
 
 #include "assignment/certificate-inl.h"
 #include "assignment/reduced_costs-inl.h"
+#include "common/watch-inl.h"
 
 namespace lmc::LMC_TARGET {
 
@@ -18,9 +19,10 @@ class ColumnFacts {
 
   // Also writes the cost of each row whose costs are all the same, kNever for the others.
   template <class Reader>
-  LMC_INLINE void read(Reader& reader, double* flat_row) {
+  LMC_INLINE void read(Reader& reader, double* flat_row, Watch& watch) {
     constexpr int64_t L = kLanes<double>;
     for (int64_t i = 0; i < m_; ++i) {
+      if (watch.stop(m_)) return;
       const auto* row = reader.row(i);
       int64_t j = 0;
       if (i > 0)
