@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import (
+    assignment,
     ceiling,
     jax_baselines,
     machine,
@@ -28,7 +29,14 @@ from .timer import OURS, Row, run
 
 OPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (two_layer_relu, path_losses, population_loss, train_ensemble, matching)
+    for module in (
+        two_layer_relu,
+        path_losses,
+        population_loss,
+        train_ensemble,
+        matching,
+        assignment,
+    )
 }
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Matching P pairs of networks against a loop over cost matrices with scipy's and lapx's solvers.
 
-``match`` itself calls scipy in this version: its row says what the costs and the checks take.
+Costs included; ``bench/assignment.py`` times the solvers alone.
 """
 
 from collections.abc import Callable, Iterator

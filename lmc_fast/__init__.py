@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The loss barrier modulo permutation of two-layer ReLU networks, fast and exact."""
 
+from .assignment import Assignment, assign, assign_factors
 from .backend import Backend, backend
 from .backend import version as _version
 from .barrier import Barrier, barrier, barrier_height
@@ -23,6 +24,7 @@ from .training import train
 from .weights import Weights, as_weights
 
 __all__ = [
+    "Assignment",
     "Backend",
     "Barrier",
     "Certificate",
@@ -37,6 +39,8 @@ __all__ = [
     "alive_count",
     "alive_fraction",
     "as_weights",
+    "assign",
+    "assign_factors",
     "backend",
     "barrier",
     "barrier_height",

@@ -160,6 +160,31 @@ def path_losses_cuda(
     stream: int,
 ) -> int: ...
 
+# assignment: linear assignment of P problems; results are overwritten
+def assignment(
+    cost: Any,
+    start: Any | None,
+    perm: Any,
+    objective: Any,
+    u: Any,
+    v: Any,
+    gap: Any,
+    violation: Any,
+    threads: int,
+) -> None: ...
+def assignment_factors(
+    a: Any,
+    b: Any,
+    start: Any | None,
+    perm: Any,
+    objective: Any,
+    u: Any,
+    v: Any,
+    gap: Any,
+    violation: Any,
+    threads: int,
+) -> None: ...
+
 # train_ensemble
 def train_ensemble(
     w1: Any,

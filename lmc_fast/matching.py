@@ -2,15 +2,15 @@
 """Which neuron of one network corresponds to which of another: an assignment problem per pair."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from .assignment import assign
 from .canonical import canonicalize
 from .host_copies import on_host
 from .inner_kernel import kernel_from_inner
@@ -24,6 +24,9 @@ _WITH_X = ("gap", "activations")
 
 # Samples per block of the activation cost, so that (n, m) activations never exist at once.
 _BLOCK = 4096
+
+# Bytes of cost matrices that are kept to be assigned side by side, on the threads.
+_MATRICES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def match(
     *,
     canonical: bool = False,
 ) -> Matching:
-    """Match the neurons of P pairs of networks, exactly (scipy's ``linear_sum_assignment``).
+    """Match the neurons of P pairs of networks, exactly, by :func:`lmc_fast.assign`.
 
     Parameters
     ----------
@@ -106,8 +109,9 @@ def match(
 
     Notes
     -----
-    A pair is matched alone: the others in the stack do not change its costs. Networks on a GPU have
-    their costs computed there, and assigned on the CPU: one pair's while the next one's costs are
+    A pair is matched alone: the others in the stack do not change its costs. Pairs whose matrices
+    fit into 256 MiB together are assigned side by side, on the threads. Networks on a GPU have
+    their costs computed there, and assigned on the CPU: one group's while the next pair's costs are
     computed.
 
     gap : for w2 = 1, |u_i| + |v_j| - |u_i + v_j|: for rotation-invariant inputs the mean of
@@ -146,16 +150,27 @@ def match(
                 perm[p] = torch.from_numpy(generator.permutation(m))
         costs = torch.full((pairs,), torch.nan, dtype=torch.float64)
     else:
-        perm = torch.empty(pairs, m, dtype=torch.int64)
-        costs = torch.empty(pairs, dtype=torch.float64)
         with torch.no_grad():
             matrices = on_host(pairs, _cost_matrix(a, b, cost, x), a.w1.device)
-            for p, matrix in enumerate(matrices):
-                entries = matrix.numpy()
-                rows, columns = linear_sum_assignment(entries)
-                perm[p] = torch.from_numpy(columns)
-                costs[p] = float(entries[rows, columns].sum())
+            perm, costs = _assign_all(matrices, pairs, m)
     return Matching(perm, costs, time.perf_counter() - started, cost)
+
+
+def _assign_all(matrices: Iterable[Tensor], pairs: int, m: int) -> tuple[Tensor, Tensor]:
+    """Permutations (P, m) and costs (P,) of matrices each of which is good until the next."""
+    perm = torch.empty(pairs, m, dtype=torch.int64)
+    costs = torch.empty(pairs, dtype=torch.float64)
+    together = max(1, min(pairs, _MATRICES // (8 * m * m)))
+    group = torch.empty(together if together > 1 else 0, m, m, dtype=torch.float64)
+    for p, matrix in enumerate(matrices):
+        if together > 1:
+            group[p % together] = matrix
+        count = p % together + 1
+        if count == together or p == pairs - 1:
+            solved = assign(group[:count] if together > 1 else matrix[None])
+            perm[p + 1 - count : p + 1] = solved.perm
+            costs[p + 1 - count : p + 1] = solved.objective
+    return perm, costs
 
 
 def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callable[[int], Tensor]:

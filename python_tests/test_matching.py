@@ -165,6 +165,18 @@ def test_pairs_are_matched_one_by_one():
         assert_close(alone.cost[0], together.cost[p], 0)
 
 
+@pytest.mark.parametrize("matrices", [1, 2, 3, 7, 8])
+def test_how_many_pairs_are_assigned_together_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, matrices: int
+) -> None:
+    a, b = students(30, pairs=7), students(30, pairs=7, seed=10)
+    together = match(a, b, "weights")
+    monkeypatch.setattr("lmc_fast.matching._MATRICES", matrices * 8 * 30 * 30 + 7)
+    grouped = match(a, b, "weights")
+    assert torch.equal(grouped.perm, together.perm)
+    assert torch.equal(grouped.cost, together.cost)
+
+
 def test_w2_of_one_pair_does_not_change_the_cost_of_another():
     w1a, w1b = students(5, pairs=2).w1, students(5, pairs=2, seed=10).w1
     w2 = torch.tensor([[[1.0]], [[2.0]]], dtype=torch.float64).expand(2, 1, 5)

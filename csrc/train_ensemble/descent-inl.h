@@ -7,8 +7,8 @@
 #pragma once
 
 #include "common/gemm-inl.h"
+#include "common/watch-inl.h"
 #include "train_ensemble/train_ensemble.h"
-#include "train_ensemble/watch-inl.h"
 
 namespace lmc::LMC_TARGET {
 

@@ -2,9 +2,9 @@
 // The population loss of one student in float64, and the objective of population_gd.
 #pragma once
 
+#include "common/watch-inl.h"
 #include "population_loss/student-inl.h"
 #include "train_ensemble/train_ensemble.h"
-#include "train_ensemble/watch-inl.h"
 
 namespace lmc::LMC_TARGET {
 

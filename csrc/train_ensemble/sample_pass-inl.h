@@ -8,10 +8,10 @@
 // block.
 #pragma once
 
+#include "common/watch-inl.h"
 #include "train_ensemble/packed_net-inl.h"
 #include "train_ensemble/residuals-inl.h"
 #include "train_ensemble/samples-inl.h"
-#include "train_ensemble/watch-inl.h"
 
 namespace lmc::LMC_TARGET {
 

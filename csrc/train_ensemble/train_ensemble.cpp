@@ -4,6 +4,7 @@
 
 #include "common/bindings.h"
 #include "common/cuda_call.h"
+#include "common/signals.h"
 #include "common/tensor_view.h"
 #include "train_ensemble/sample_memory.h"
 
@@ -23,13 +24,6 @@ Loss loss_named(const std::string& name) {
   if (name == "mse") return Loss::mse;
   if (name == "cross_entropy") return Loss::cross_entropy;
   throw py::value_error("loss must be 'mse' or 'cross_entropy'; got '" + name + "'");
-}
-
-// Ctrl-C: Python runs its signal handlers when asked to, on its main thread. The exception they may
-// raise stays set in this thread until the binding rethrows it.
-bool signal_raised() {
-  py::gil_scoped_acquire acquire;
-  return PyErr_CheckSignals() != 0;
 }
 
 // (S,...) or, for data that all students share, without the S.

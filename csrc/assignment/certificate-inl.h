@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// What proves an assignment, from costs, permutation and prices alone: u_i = min_j (c_ij - v_j),
+// and how far c_ij - u_i - v_j lies above 0 where assigned, and below it anywhere.
+#pragma once
+
+#include "assignment/costs-inl.h"
+#include "common/interrupt.h"
+
+namespace lmc::LMC_TARGET {
+
+struct Proof {
+  const int64_t* perm;                  // (m)
+  const double* v;                      // (m)
+  double* u;                            // (m), overwritten
+  double *objective, *gap, *violation;  // one number each, overwritten
+};
+
+LMC_INLINE double lane_minimum(Vec<double> v) {
+  double least = v[0];
+  for (int l = 1; l < kLanes<double>; ++l) least = v[l] < least ? v[l] : least;
+  return least;
+}
+
+template <class Row>
+LMC_INLINE double least_reduced_cost(const Row* row, const double* v, int64_t m) {
+  constexpr int64_t L = kLanes<double>;
+  double least = static_cast<double>(row[0]) - v[0];
+  int64_t j = 0;
+  if (m >= L) {
+    Vec<double> lanes = broadcast(least);
+    for (; j + L <= m; j += L) {
+      const Vec<double> key = load_double(row + j) - load(v + j);
+      lanes = key < lanes ? key : lanes;
+    }
+    least = lane_minimum(lanes);
+  }
+  for (; j < m; ++j) {
+    const double key = static_cast<double>(row[j]) - v[j];
+    least = key < least ? key : least;
+  }
+  return least;
+}
+
+// The least of c_ij - (u + v_j): below 0 by rounding alone.
+template <class Row>
+LMC_INLINE double least_slack(const Row* row, double u, const double* v, int64_t m) {
+  constexpr int64_t L = kLanes<double>;
+  double least = 0;
+  int64_t j = 0;
+  Vec<double> lanes{};
+  for (; j + L <= m; j += L) {
+    const Vec<double> slack = load_double(row + j) - (u + load(v + j));
+    lanes = slack < lanes ? slack : lanes;
+  }
+  least = lane_minimum(lanes);
+  for (; j < m; ++j) {
+    const double slack = static_cast<double>(row[j]) - (u + v[j]);
+    least = slack < least ? slack : least;
+  }
+  return least;
+}
+
+// Objective and gap are summed over rows in order. Rows are read in blocks, on the threads; with
+// one thread that is `worker` of the call. Once the interrupt is requested nothing has a meaning.
+template <class Costs>
+void prove(const Costs& costs, const Proof& p, int threads, Interrupt& interrupt, int worker) {
+  constexpr int64_t kBlock = 64;
+  const int64_t m = costs.m;
+  AlignedBuffer<double> assigned(m), violated(m);
+  for_each_task(ceil_div(m, kBlock), threads, [&](int64_t block, int helper) {
+    if (interrupt.requested(threads > 1 ? helper : worker)) return;
+    typename Costs::Reader reader(costs);
+    for (int64_t i = block * kBlock; i < smaller(m, (block + 1) * kBlock); ++i) {
+      const auto* row = reader.row(i);
+      p.u[i] = least_reduced_cost(row, p.v, m);
+      violated[i] = -least_slack(row, p.u[i], p.v, m);
+      assigned[i] = static_cast<double>(row[p.perm[i]]);
+    }
+  });
+  if (interrupt.requested()) return;
+  *p.objective = *p.gap = *p.violation = 0;
+  for (int64_t i = 0; i < m; ++i) {
+    *p.objective += assigned[i];
+    *p.gap += assigned[i] - p.u[i] - p.v[p.perm[i]];
+    if (violated[i] > *p.violation) *p.violation = violated[i];
+  }
+}
+
+}  // namespace lmc::LMC_TARGET
