@@ -79,6 +79,9 @@ def assign(cost: Tensor, start: Tensor | None = None, threads: int | None = None
 
     Memory is the matrix and 1.5 KiB per row and thread. Ctrl-C stops it.
 
+    Costs of rank one, such as inner products of neurons of a single input, are the slow case: one
+    thread took 2.7 s at m = 2000, where inner products in ten dimensions take 0.04 s.
+
     References
     ----------
     .. [1] Bertsekas, The auction algorithm: a distributed relaxation method for the assignment
