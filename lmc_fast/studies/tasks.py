@@ -144,9 +144,20 @@ class TeacherTask(Task):
         zero = torch.zeros(1, 1, problem.d, dtype=torch.float64)
         self.zero_loss = float(population_loss(zero, None, teacher, problem.inputs, problem.radius))
         self.teacher = teacher.to(device)
+        self.samples: Tensor | None = None
+        if problem.samples is not None:
+            x = data.sample_inputs(
+                problem.samples,
+                problem.d,
+                problem.inputs,
+                problem.radius,
+                problem.samples_seed,
+                self.dtype,
+            )
+            self.samples = x.to(device)
 
     def _draw(self, seeds: Sequence[int], m: int) -> Weights:
-        scale = self.config.init_scale
+        scale = self.config.init_scale_at(m)
         return init_students(seeds, m, self.problem.d, scale=scale, dtype=self.dtype)
 
     def _train(
@@ -159,9 +170,11 @@ class TeacherTask(Task):
             start.w2,
             method=config.method,
             lr=lr,
-            steps=config.steps,
+            steps=config.steps_at(m),
             teacher=self.teacher,
+            x=self.samples,
             batch_size=config.batch_size,
+            train_w2=config.trains_w2,
             seeds=list(seeds),
             tol=config.tol,
             threads=threads,
@@ -185,6 +198,9 @@ class TeacherTask(Task):
         return {"population": result}
 
     def sharpness(self, weights: Weights) -> Tensor | None:
+        if self.samples is not None or self.config.trains_w2:
+            # What is known in closed form is another loss's, or a part of the Hessian.
+            return None
         return sharpness(
             weights.w1,
             weights.w2,
@@ -239,7 +255,7 @@ class DatasetTask(Task):
             seeds,
             m,
             self.sizes.d,
-            scale=self.config.init_scale,
+            scale=self.config.init_scale_at(m),
             c=self.sizes.c,
             w2_scale=self.config.w2_scale,
             dtype=self.dtype,
@@ -256,12 +272,12 @@ class DatasetTask(Task):
             start.w2,
             method=config.method,
             lr=lr,
-            steps=config.steps,
+            steps=config.steps_at(m),
             x=x,
             y=y,
             batch_size=config.batch_size,
             loss="cross_entropy",
-            train_w2=True,
+            train_w2=config.trains_w2,
             seeds=list(seeds),
             tol=config.tol,
             threads=threads,
