@@ -220,6 +220,7 @@ class LearningRateConfig(StudyConfig):
     a bracket is grown and bisected until it is narrower than ``bracket_tolerance`` of its upper
     end, training ``bracket_students`` students per probe; a step size is above the threshold when
     at least ``diverged_share`` of them diverge. ``grid`` lists step sizes as multiples of it.
+    Alive neurons are counted at the end, and after each number of updates in ``alive_steps``.
     """
 
     study = "learning-rate"
@@ -231,6 +232,7 @@ class LearningRateConfig(StudyConfig):
     bracket_students: Count = 16
     bracket_tolerance: Annotated[float, Field(ge=1e-6, lt=0.5)] = 0.005
     diverged_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    alive_steps: Annotated[tuple[Count, ...], AfterValidator(lambda v: _rises(v) if v else v)] = ()
 
     def first_lr(self) -> float:
         """The calm step size from which the threshold is searched."""

@@ -90,11 +90,28 @@ class Task(ABC):
 
     def train(self, seeds: Sequence[int], m: int, lr: float, threads: int | None) -> Trained:
         """Train one student of width m per seed with step size lr."""
-        result = self._train(seeds, m, lr, threads)
+        result = self._train(self.start(seeds, m), seeds, lr, self.config.steps_at(m), threads)
         weights = Weights(result.w1, None, result.w2, None)
         loss, steps, diverged = (t.cpu() for t in (result.loss, result.steps, result.diverged))
         failed = diverged | ~(loss < (1 - _MARGIN) * self.zero_loss)
         return Trained(weights, loss, steps, diverged, failed)
+
+    def alive_at(
+        self, seeds: Sequence[int], m: int, lr: float, steps: Sequence[int], threads: int | None
+    ) -> Tensor:
+        """Alive neurons (S, K) after each of K rising numbers of updates, NaN once diverged."""
+        start, taken = self.start(seeds, m), 0
+        lost = torch.zeros(len(seeds), dtype=torch.bool)
+        counts = []
+        for step in steps:
+            # Gradient descent goes on from where it was; other methods begin anew.
+            result = self._train(start, seeds, lr, step - taken, threads)
+            reached = Weights(result.w1, None, result.w2, None)
+            if self.config.method in ("population_gd", "gd"):
+                start, taken = reached, step
+            lost |= result.diverged.cpu()
+            counts.append(self.alive(reached).cpu().double().masked_fill(lost, float("nan")))
+        return torch.stack(counts, 1)
 
     def start(self, seeds: Sequence[int], m: int) -> Weights:
         """Weights of the students before training."""
@@ -106,7 +123,7 @@ class Task(ABC):
 
     @abstractmethod
     def _train(
-        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+        self, start: Weights, seeds: Sequence[int], lr: float, steps: int, threads: int | None
     ) -> EnsembleResult: ...
 
     @abstractmethod
@@ -161,16 +178,15 @@ class TeacherTask(Task):
         return init_students(seeds, m, self.problem.d, scale=scale, dtype=self.dtype)
 
     def _train(
-        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+        self, start: Weights, seeds: Sequence[int], lr: float, steps: int, threads: int | None
     ) -> EnsembleResult:
         config, problem = self.config, self.problem
-        start = self.start(seeds, m)
         return train_ensemble(
             start.w1,
             start.w2,
             method=config.method,
             lr=lr,
-            steps=config.steps_at(m),
+            steps=steps,
             teacher=self.teacher,
             x=self.samples,
             batch_size=config.batch_size,
@@ -262,17 +278,16 @@ class DatasetTask(Task):
         )
 
     def _train(
-        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+        self, start: Weights, seeds: Sequence[int], lr: float, steps: int, threads: int | None
     ) -> EnsembleResult:
         config = self.config
         x, y = self.samples["train"]
-        start = self.start(seeds, m)
         return train_ensemble(
             start.w1,
             start.w2,
             method=config.method,
             lr=lr,
-            steps=config.steps_at(m),
+            steps=steps,
             x=x,
             y=y,
             batch_size=config.batch_size,
