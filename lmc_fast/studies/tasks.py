@@ -137,7 +137,7 @@ class Task(ABC):
         return alive_count(weights.w1, weights.w2, self.config.alive_threshold)
 
     def sharpness(self, weights: Weights) -> Tensor | None:
-        """Largest Hessian eigenvalue (S,) of the loss in w1; None where there is no closed form."""
+        """Largest Hessian eigenvalue (S,) of the loss trained on; None where it is not known."""
         del weights
         return None
 
@@ -214,9 +214,11 @@ class TeacherTask(Task):
         return {"population": result}
 
     def sharpness(self, weights: Weights) -> Tensor | None:
-        if self.samples is not None or self.config.trains_w2:
-            # What is known in closed form is another loss's, or a part of the Hessian.
+        if self.config.trains_w2:
+            # What is computed is a part of the Hessian.
             return None
+        if self.samples is not None:
+            return sharpness(weights.w1, weights.w2, x=self.samples)
         return sharpness(
             weights.w1,
             weights.w2,

@@ -162,7 +162,9 @@ def test_a_teachers_student_may_learn_from_samples(settings: list[str]) -> None:
     exact = tasks.population_loss(trained.weights.w1, None, task.teacher)
     torch.testing.assert_close(ends, exact)
     assert not torch.allclose(exact, trained.loss, rtol=1e-3)
-    assert task.sharpness(trained.weights) is None
+    found = task.sharpness(trained.weights)
+    assert found is not None
+    torch.testing.assert_close(found, tasks.sharpness(w1, None, x=task.samples))
 
 
 def test_w2_is_trained_where_asked() -> None:
