@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -38,6 +38,8 @@ def load_config(
     data: DataName | None = None,
     file: Path | None = None,
     overrides: Sequence[str] = (),
+    under: Mapping[str, Any] | None = None,
+    over: Mapping[str, Any] | None = None,
 ) -> AnyConfig:
     """Build a study's settings from a preset, a TOML file and ``key=value`` overrides.
 
@@ -53,6 +55,8 @@ def load_config(
     overrides : sequence of str
         ``"pairs=128"``, ``"widths=[3, 4, 5]"``, ``"problem.d=20"``: values are TOML, or a bare
         word. "none", here and in the file, unsets what the preset has set.
+    under, over : mapping, optional
+        Settings between the preset and the file, and above everything.
 
     Raises
     ------
@@ -61,7 +65,8 @@ def load_config(
     """
     given = {} if file is None else _read_toml(file)
     for text in overrides:
-        given = _merge(given, _parse_override(text))
+        given = merge(given, parse_override(text))
+    given = merge(merge(under or {}, given), over or {})
     if given.pop("study", study) != study:
         source = "--set study" if file is None else str(file)
         raise ConfigError(f"{source} is for another study; got the command 'study {study}'")
@@ -72,7 +77,7 @@ def load_config(
             f"problem.data is '{named}' in the configuration but --data says '{data}': drop one"
         )
     chosen = data or named or "teacher"
-    return parse_config(study, _merge(preset_settings(study, chosen, preset), given))
+    return parse_config(study, merge(preset_settings(study, chosen, preset), given))
 
 
 def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
@@ -83,8 +88,8 @@ def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
         raise ConfigError(f"problem.data must be one of {', '.join(tables)}; got {data!r}")
     settings: dict[str, Any] = tables[data]["quick"]
     if preset == "full":
-        settings = _merge(settings, tables[data]["full"])
-    return _merge(settings, {"problem": {"data": data}})
+        settings = merge(settings, tables[data]["full"])
+    return merge(settings, {"problem": {"data": data}})
 
 
 def parse_config(study: str, settings: Mapping[str, Any]) -> AnyConfig:
@@ -126,6 +131,21 @@ def difference(stored: str, given: str) -> list[str]:
     ]
 
 
+class Measured(NamedTuple):
+    """How long a preset took as shipped, and where."""
+
+    seconds: float
+    machine: str
+
+
+def measured_time(study: str, data: str, preset: str) -> Measured | None:
+    """The running time of a preset that was measured; None where none was."""
+    file = resources.files(__package__).joinpath("presets/measured.toml")
+    table = tomllib.loads(file.read_text("utf-8"))
+    seconds = table.get(study, {}).get(data, {}).get(preset)
+    return None if seconds is None else Measured(float(seconds), str(table["machine"]))
+
+
 def to_toml(config: GridConfig) -> str:
     """The settings as a TOML file that ``--config`` reads back to the same settings."""
     settings = config.model_dump(mode="json")
@@ -149,7 +169,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
-def _parse_override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> dict[str, Any]:
+    """``"problem.d=20"`` as nested settings."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key or not value:
         raise ConfigError(f"--set must be KEY=VALUE, such as pairs=128; got '{text}'")
@@ -163,12 +184,13 @@ def _parse_override(text: str) -> dict[str, Any]:
     return result
 
 
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of ``top`` laid over those of ``base``, table by table; "none" unsets."""
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merge(below, value)
+            merged[key] = merge(below, value)
         else:
             # TOML has no word for it.
             merged[key] = None if value == "none" else value
