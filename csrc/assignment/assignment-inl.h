@@ -3,6 +3,12 @@
 // is one task, solved by one thread: prices by a short auction, unless some are given; then
 // exactly, by shortest paths; then the proof. Problems wider than kAlone have threads for the
 // proof.
+//
+// Shortest paths are exact for any prices but for their rounding, which matters where prices are
+// far larger than the costs that are assigned: those given for another problem, or an auction's
+// where pairs are forbidden by huge costs. The proof then leaves something open, and the problem
+// is solved again: without the prices given; then without any, from which paths of low cost never
+// make large ones.
 #pragma once
 
 #include "assignment/assignment.h"
@@ -16,7 +22,11 @@ namespace lmc::LMC_TARGET {
 class AssignmentSolver {
  public:
   LMC_INLINE AssignmentSolver(int64_t m, Interrupt& interrupt, int worker)
-      : market_(m), search_(m), waiting_(m), watch_(interrupt, worker) {}
+      : market_(m), search_(m), waiting_(m), zeros_(m), watch_(interrupt, worker) {
+    for (int64_t j = 0; j < m; ++j) zeros_[j] = 0;
+  }
+
+  LMC_INLINE const double* no_prices() { return zeros_.data(); }
 
   // Writes the permutation and the prices v; nothing of meaning once the interrupt is requested.
   template <class Costs>
@@ -35,6 +45,7 @@ class AssignmentSolver {
   MarketMemory market_;
   SearchMemory search_;
   AlignedBuffer<int32_t> waiting_;  // (m): the auction's
+  AlignedBuffer<double> zeros_;     // (m)
   Watch watch_;
 };
 
@@ -82,11 +93,15 @@ void solve_all(const Given& given, int threads, Interrupt& interrupt) {
   Problems problems(given, workers);
   const auto solve_one = [&](AssignmentSolver& solver, int64_t p, int worker, int proof_threads) {
     const auto costs = problems.costs(p, worker);
-    solver.solve(costs, start ? start + p * m : nullptr, r.perm + p * m, r.v + p * m);
-    if (interrupt.requested(worker)) return;
-    prove(costs,
-          {r.perm + p * m, r.v + p * m, r.u + p * m, r.objective + p, r.gap + p, r.violation + p},
-          proof_threads, interrupt, worker);
+    const Proof proof{r.perm + p * m,  r.v + p * m, r.u + p * m,
+                      r.objective + p, r.gap + p,   r.violation + p};
+    const auto done = [&](const double* prices) {
+      solver.solve(costs, prices, r.perm + p * m, r.v + p * m);
+      return interrupt.requested(worker) || prove(costs, proof, proof_threads, interrupt, worker) ||
+             interrupt.requested(worker);
+    };
+    if (start && done(start + p * m)) return;
+    if (!done(nullptr)) done(solver.no_prices());
   };
   if (workers == 1) {
     AssignmentSolver solver(m, interrupt, 0);

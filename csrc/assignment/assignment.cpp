@@ -29,9 +29,11 @@ void check_columns(const TensorView& array, int64_t m) {
   if (m > kMostColumns) array.fail("must have at most 2^24 columns; got " + std::to_string(m));
 }
 
-// Raises unless all values of a checked array are finite and at most `largest` in size.
+// Raises unless all values of a checked array are finite and at most `largest` in size; `remedy` is
+// for NaN and infinity.
 template <class T>
-void check_values(const TensorView& array, const T* values, double largest, int threads) {
+void check_values(const TensorView& array, const T* values, double largest, const char* remedy,
+                  int threads) {
   int64_t n = 1;
   for (int axis = 0; axis < array.ndim(); ++axis) n *= array.size(axis);
   int64_t at;
@@ -45,9 +47,7 @@ void check_values(const TensorView& array, const T* values, double largest, int 
   std::string index;
   for (int axis = array.ndim() - 1; axis >= 0; at /= array.size(axis--))
     index = std::to_string(at % array.size(axis)) + (index.empty() ? "" : ", ") + index;
-  const std::string remedy = std::isnan(value) || std::isinf(value)
-                                 ? "Forbid a pair by a cost that is large, but finite"
-                                 : "Scale it down";
+  if (std::isfinite(value)) remedy = "Scale it down";
   array.fail("must be finite and at most " + std::string(py::str(py::float_(largest))) +
              " in size; got " + std::string(py::str(py::float_(value))) + " at [" + index + "]. " +
              remedy);
@@ -56,7 +56,9 @@ void check_values(const TensorView& array, const T* values, double largest, int 
 const double* read_start(py::handle start, int64_t P, int64_t m, std::vector<TensorView>& others,
                          int threads) {
   const double* values = optional_input<double>(start, "start", {P, m}, others);
-  if (values) check_values(others.back(), values, kLargest, threads);
+  if (values)
+    check_values(others.back(), values, kLargest,
+                 "Take the v of a problem that is solved, or no start", threads);
   return values;
 }
 
@@ -87,7 +89,8 @@ void assignment(py::handle cost_, py::handle start, py::handle perm, py::handle 
     check_columns(cost, p.m);
     p.cost = cost.input<T>({p.P, p.m, p.m});
     p.results = results.read(p.P, p.m);
-    check_values(cost, p.cost, kLargest, threads);
+    check_values(cost, p.cost, kLargest, "Forbid a pair by a cost that is large, but finite",
+                 threads);
     p.start = read_start(start, p.P, p.m, others, threads);
     run(kernels<T>().solve_matrices, p, 8.0 * p.P * p.m * p.m, threads);
   });
@@ -115,8 +118,9 @@ void assignment_factors(py::handle a_, py::handle b_, py::handle start, py::hand
     p.results = results.read(p.P, p.m);
     // So that no product's size exceeds kLargest.
     const double largest = std::sqrt(kLargest / static_cast<double>(p.d > 0 ? p.d : 1));
-    check_values(a, p.a, largest, threads);
-    check_values(b, p.b, largest, threads);
+    const char* const remedy = "Look for what made it, or leave it out";
+    check_values(a, p.a, largest, remedy, threads);
+    check_values(b, p.b, largest, remedy, threads);
     p.start = read_start(start, p.P, p.m, others, threads);
     run(kernels<T>().solve_factors, p, 8.0 * p.P * p.m * p.m * (p.d + 1), threads);
   });

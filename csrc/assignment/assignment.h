@@ -19,7 +19,8 @@ inline constexpr double kLargest = 1e300;
 inline constexpr int64_t kMostColumns = 1 << 24;  // numbers of columns are kept in 32 bits
 
 // All overwritten. With u_i + v_j <= c_ij + violation for all i, j, no permutation costs less than
-// objective - gap - m violation; gap is the sum of c_ij - u_i - v_j over the assigned entries.
+// objective - gap - m violation; gap is the sum of c_ij - u_i - v_j over the assigned entries. The
+// differences are exact but for a few eps of themselves.
 struct Results {
   int64_t* perm;            // (P,m)
   double* objective;        // (P)

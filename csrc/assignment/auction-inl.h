@@ -80,7 +80,7 @@ class Auction {
     Bid bid = best_listed(i);
     if (bid.second > market_.lists.bound(i)) {
       budget -= kListBids;
-      watch_.stop(market_.m);
+      watch_.stop(market_.reader.row_work());
       market_.make_list(i);
       bid = best_listed(i);
       // A list may still be too short where columns tie; a lower bid is a bid.

@@ -23,6 +23,7 @@ struct MatrixCosts {
    public:
     LMC_INLINE explicit Reader(const MatrixCosts& costs) : costs_(costs) {}
     LMC_INLINE const T* row(int64_t i) const { return costs_.matrix + i * costs_.m; }
+    LMC_INLINE int64_t row_work() const { return costs_.m; }  // in multiplications
 
    private:
     const MatrixCosts costs_;
@@ -64,6 +65,7 @@ struct FactorCosts {
       }
       return row_.data();
     }
+    LMC_INLINE int64_t row_work() const { return costs_.m * (costs_.d + 1); }
 
    private:
     const FactorCosts costs_;

@@ -51,7 +51,8 @@ class Market {
     lists.clear();
     memory.columns.read(reader, flat_row, watch);
     if (watch.stopped()) return;
-    if (!start) choose_start(reader, memory.columns, m, v);
+    if (!start) choose_start(reader, memory.columns, m, v, watch);
+    if (watch.stopped()) return;
     flat.find(memory.columns, v);
     give_all_back();
   }

@@ -8,7 +8,8 @@
 // A row is scanned by its list. What lies beyond the list's bound is at least so far away: the row
 // then waits in the heap, as number m + i, and is scanned whole only when that distance is reached
 // before a free column is. As no column farther than the nearest free one matters, a scan ends at
-// the first candidate that is.
+// the first candidate that is; and a whole row is scanned for free columns first, so that few of
+// the others get into the heap, above all where many tie.
 #pragma once
 
 #include "assignment/market-inl.h"
@@ -21,6 +22,7 @@ struct SearchMemory {
   LMC_INLINE explicit SearchMemory(int64_t m)
       : heap(2 * m),
         distance(padded_columns(m)),
+        taken(padded_columns(m)),
         reached_cost(m),
         own_cost(m),
         offset(m),
@@ -31,6 +33,7 @@ struct SearchMemory {
   }
   Heap heap;                       // columns by distance, and rows that wait to be scanned whole
   AlignedBuffer<double> distance;  // of columns; kNever between searches
+  AlignedBuffer<double> taken;     // of columns; 0: free, kUnlisted: assigned, or none at all
   AlignedBuffer<double> reached_cost;   // (m): c_ij of the step to column j
   AlignedBuffer<double> own_cost;       // (m): c_ij of the column that row i has
   AlignedBuffer<double> offset;         // (m): of a scanned row, its distance - u_i
@@ -47,6 +50,8 @@ class Search {
 
   // Assigns every row; false once the interrupt is requested.
   bool run() {
+    for (int64_t j = 0; j < padded_columns(market_.m); ++j)
+      memory_.taken[j] = j < market_.m ? 0 : kUnlisted;
     for (int64_t i = 0; i < market_.m; ++i)
       if (!assign(i)) return false;
     return true;
@@ -85,6 +90,7 @@ class Search {
 
   // Every row on the path takes the column it reached; the one before loses its own to it.
   LMC_INLINE void take_path(int64_t root) {
+    memory_.taken[nearest_column_] = kUnlisted;
     for (int32_t j = nearest_column_;;) {
       const int32_t i = memory_.reached_from[j], lost = market_.column_of[i];
       market_.row_of[j] = i;
@@ -99,6 +105,7 @@ class Search {
   LMC_INLINE void scan_list(int64_t i, double now) {
     const double offset = memory_.offset[i];
     if (market_.flat.count() > 0) scan_flat_columns(i, now);
+    if (market_.flat.count() == market_.m) return;  // nothing is left for lists
     if (market_.flat_row[i] < kNever) {
       // All flat rows have the same reduced costs but for a shift: the nearest will do.
       const double level = offset + market_.flat_row[i];
@@ -120,27 +127,36 @@ class Search {
     const double offset = memory_.offset[i];
     if (offset >= least_flat_offset_) return;
     least_flat_offset_ = offset;
-    if (offset + flat.cheapest().key >= nearest_) return;
-    for (int64_t k = 0; k < flat.count(); ++k) {
-      const int64_t j = flat.column(k);
-      reach(j, i, flat.cost(j), offset + flat.key(j), now);
+    for (const bool is_taken : {false, true}) {
+      if (offset + flat.cheapest().key >= nearest_) return;
+      for (int64_t k = 0; k < flat.count(); ++k) {
+        const int64_t j = flat.column(k);
+        if ((market_.row_of[j] != kNobody) == is_taken)
+          reach(j, i, flat.cost(j), offset + flat.key(j), now);
+      }
     }
   }
 
   // All columns that are not flat; and since their reduced costs are at hand, a better list.
   __attribute__((noinline)) void scan_row(int64_t i, double now) {
-    watch_.stop(market_.m);
+    watch_.stop(market_.reader.row_work());
     const auto* row = market_.reader.row(i);
     reduced_costs(row, market_.v, market_.m, market_.keys);
     const double offset = memory_.offset[i];
-    for (int64_t j = 0; j < market_.m; j += kLanes<double>) {
-      const Vec<double> before = load(&memory_.distance[j]);
-      const Vec<double> limit = before < nearest_ ? before : broadcast(nearest_);
-      LaneBits nearer = active_lanes(limit - (offset + load(market_.keys + j)));
+    const auto reach_those = [&](LaneBits nearer, int64_t j) {
       for (; nearer; nearer &= nearer - 1) {
         const int64_t at = j + __builtin_ctz(nearer);
         reach(at, i, static_cast<double>(row[at]), offset + market_.keys[at], now);
       }
+    };
+    for (int64_t j = 0; j < market_.m; j += kLanes<double>) {
+      const Vec<double> free = load(market_.keys + j) + load(&memory_.taken[j]);
+      reach_those(active_lanes(nearest_ - (offset + free)), j);
+    }
+    for (int64_t j = 0; j < market_.m; j += kLanes<double>) {
+      const Vec<double> before = load(&memory_.distance[j]);
+      const Vec<double> limit = before < nearest_ ? before : broadcast(nearest_);
+      reach_those(active_lanes(limit - (offset + load(market_.keys + j))), j);
     }
     market_.lists.make(i, row, market_.keys);
   }

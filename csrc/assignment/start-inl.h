@@ -21,7 +21,7 @@ class ColumnFacts {
   LMC_INLINE void read(Reader& reader, double* flat_row, Watch& watch) {
     constexpr int64_t L = kLanes<double>;
     for (int64_t i = 0; i < m_; ++i) {
-      if (watch.stop(m_)) return;
+      if (watch.stop(reader.row_work())) return;
       const auto* row = reader.row(i);
       int64_t j = 0;
       if (i > 0)
@@ -58,12 +58,14 @@ class ColumnFacts {
 // Writes the better of the two to v, where zeros stand. The sum over rows is taken from some of
 // them, evenly spread.
 template <class Reader>
-LMC_INLINE void choose_start(Reader& reader, ColumnFacts& columns, int64_t m, double* v) {
+LMC_INLINE void choose_start(Reader& reader, ColumnFacts& columns, int64_t m, double* v,
+                             Watch& watch) {
   constexpr int64_t kLeastSample = 256, kSampled = 8;
   const int64_t samples = smaller(m, larger(kLeastSample, m / kSampled));
   const double* const mean = columns.mean();
   double with_none = 0, with_mean = 0;
   for (int64_t s = 0; s < samples; ++s) {
+    if (watch.stop(reader.row_work())) return;
     const auto* row = reader.row(s * m / samples);
     with_none += least_reduced_cost(row, v, m);
     with_mean += least_reduced_cost(row, mean, m);

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -111,6 +112,60 @@ def test_the_objective_is_scipys(name: str, dtype: torch.dtype) -> None:
     for m in SIZES:
         cost = COSTS[name](m).to(dtype)
         check(cost, assign(cost), scipys(cost))
+
+
+def forbidden(m: int, cost: float, seed: int = 0) -> Tensor:
+    """Three or four allowed pairs per row, some permutation of them among these."""
+    rng = np.random.default_rng((m, seed))
+    allowed = np.zeros((m, m), bool)
+    for _ in range(3):
+        allowed[np.arange(m), rng.permutation(m)] = True
+    allowed[:, 0] = False
+    allowed[m // 2, [0, 1]] = True
+    allowed[(m // 2 + 1) % m] = True
+    return torch.from_numpy(np.where(allowed, rng.random((m, m)), cost))
+
+
+@pytest.mark.sanitize_quick
+@pytest.mark.parametrize("cost", [1e8, 1e12, 1e15, 1e18, 1e300])
+def test_huge_costs_of_forbidden_pairs_do_not_blur_the_others(cost: float) -> None:
+    for m in (20, 50, 130):
+        for seed in range(3):
+            costs = forbidden(m, cost, seed)
+            i, j = linear_sum_assignment(costs.numpy())
+            best = float(costs.numpy()[i, j].sum())
+            assert best < m
+            for got in (assign(costs), assign(costs, start=1e17 * normal(m))):
+                assert float(got.objective) == pytest.approx(best, rel=1e-12)
+                assert float(got.gap + m * got.violation) <= 1e-9 * best
+
+
+@pytest.mark.sanitize_quick
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e12, 1e17, 1e20, 1e299])
+def test_a_start_of_another_magnitude_changes_no_objective(size: float) -> None:
+    cost = normal(60, 60).abs()
+    best = scipys(cost)
+    for start in (normal(60), torch.ones(60), torch.arange(60) == 0):
+        got = assign(cost, start=size * start.double())
+        assert float(got.objective) == pytest.approx(best, rel=1e-9)
+
+
+def exactly(values: Tensor) -> list[Fraction]:
+    return [Fraction(value) for value in values.tolist()]
+
+
+@pytest.mark.parametrize("name", [*COSTS, "forbidden"])
+def test_the_proof_holds_in_exact_arithmetic(name: str) -> None:
+    m = 21
+    cost = forbidden(m, 1e18) if name == "forbidden" else COSTS[name](m)
+    got = assign(cost)
+    u, v, rows = exactly(got.u), exactly(got.v), [exactly(row) for row in cost]
+    worst = max(u[i] + v[j] - rows[i][j] for i in range(m) for j in range(m))
+    # Rounded as a difference, and as a sum of it and what u + v had lost; nothing if positive.
+    assert max(worst, Fraction(0)) == pytest.approx(float(got.violation), rel=4 * EPS, abs=0)
+    slacks = [rows[i][j] - u[i] - v[j] for i, j in enumerate(got.perm.tolist())]
+    size = float(sum(abs(slack) for slack in slacks))
+    assert_close(got.gap, float(sum(slacks)), (m + 4) * EPS * size, "gap")
 
 
 def test_the_objective_is_the_references() -> None:
@@ -234,6 +289,18 @@ def test_costs_that_are_no_numbers_are_refused(bad: float) -> None:
         assign_factors(
             torch.zeros(2, 1).double(), torch.tensor([[0.0], [bad]], dtype=torch.float64)
         )
+
+
+def test_the_remedy_is_for_the_argument() -> None:
+    nan, zeros = torch.tensor([[torch.nan]]), torch.zeros(1, 1)
+    for call, remedy in (
+        (lambda: assign(nan), r"nan at \[0, 0, 0\]\. Forbid a pair by a cost that is large"),
+        (lambda: assign(zeros, start=nan[0]), r"start .*\. Take the v of a problem that is solved"),
+        (lambda: assign_factors(nan, zeros), r"a must .*\. Look for what made it"),
+        (lambda: assign(1e306 * zeros.double() + 1e306), r"at \[0, 0, 0\]\. Scale it down"),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            call()
 
 
 @pytest.mark.parametrize(

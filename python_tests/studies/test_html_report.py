@@ -25,10 +25,13 @@ from lmc_fast.cli import main
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.html_report import write_report
+from lmc_fast.studies.html_report.chart import Line, mean_traces
 from lmc_fast.studies.html_report.elements import data, table
 from lmc_fast.studies.plot_alpha import typical_pair
+from lmc_fast.studies.plot_style import Look
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.runner import run_study
+from lmc_fast.studies.statistics import Interval
 from lmc_fast.studies.store import CellKey, create, open_existing
 from lmc_fast.studies.summary import summarise
 
@@ -194,6 +197,38 @@ def test_values_too_small_for_a_log_axis_are_drawn_in_one_labelled_place(tmp_pat
     assert axis["ticktext"][0].startswith("< 10<sup>-")
     assert 10 ** axis["range"][0] < drawn["y"][1] < min(drawn["y"][2:])
     assert drawn["text"][1] == "3e-16 [3e-16, 3e-16], 12 values"
+
+
+def test_no_band_is_drawn_across_means_without_an_interval() -> None:
+    ends = [(1.0, 3.0), (2.0, 4.0), (np.nan, np.nan), (3.0, 5.0), (np.nan, np.nan)]
+    means = [Interval(2.0, low, high) for low, high in ends]
+    line = Line(Look("#009E73", "o", "-", "name"), [1.0, 2.0, 3.0, 4.0, 5.0], means, [9] * 5)
+    first, alone, drawn = mean_traces([line])
+    assert (first["x"], first["y"]) == ([1.0, 2.0, 2.0, 1.0], [3.0, 4.0, 2.0, 1.0])
+    # Without a neighbour an interval is a line of some width.
+    assert (alone["x"], alone["y"]) == ([4.0, 4.0], [5.0, 3.0])
+    assert first["line"]["width"] == 0 < alone["line"]["width"]
+    assert drawn["x"] == list(line.x)
+
+
+def test_captions_speak_of_a_dotted_line_where_there_is_one(theory_folder: Path) -> None:
+    page = page_of(theory_folder)
+    barrier, certificate = page.text.split("Share of pairs with zero barrier for some")[:2]
+    assert "below the dotted line" in barrier
+    assert "dotted line" not in certificate
+
+
+def test_a_mean_counts_the_values_that_it_is_of(tmp_path: Path) -> None:
+    filled(tmp_path, small("width"))
+    with open_existing(tmp_path) as store:
+        # What SQLite makes of NaN.
+        store._connection.execute(
+            "UPDATE cells SET barrier_gap = NULL WHERE width = 5 AND seed_a = 4"
+        )
+    numbers = page_of(tmp_path).records("numbers")
+    counts = {(row["line"], row["x"]): row["values"] for row in numbers}
+    assert counts["matched by gap cost", "5"] == "11"
+    assert counts["matched by gap cost", "8"] == counts["no matching", "5"] == "12"
 
 
 def test_every_stored_curve_of_a_sound_pair_is_there(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def sample(config: AnyConfig, rows: Sequence[Row], per: str) -> str:
     """Which seeds, and how many pairs; ``per`` is width or step size."""
     first, last = config.first_seed, config.first_seed + 2 * config.pairs - 1
     bands = (
-        "with 95% bootstrap intervals"
+        f"with 95% bootstrap intervals ({FEWEST} or more)"
         if config.pairs >= FEWEST
         else f"too few for bootstrap intervals (below {FEWEST})"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,11 @@ class Chart:
     layout: dict[str, Any]
     caption: str
     lines: list[Line] = field(default_factory=list)
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether the values below a dotted line are drawn in one place."""
+        return "tickvals" in self.layout.get("yaxis", {})
 
     def figure(self) -> dict[str, Any]:
         """What ``Plotly.newPlot`` takes."""
@@ -90,26 +96,31 @@ def _line(line: Line, floor: LogFloor | None) -> Trace:
 
 
 def _band(line: Line, floor: LogFloor | None) -> list[Trace]:
-    known = [(x, mean) for x, mean in zip(line.x, line.means, strict=True) if mean.low == mean.low]
-    if len(known) < 2:
-        return []
-    xs = [x for x, _ in known]
-    low = [_place(mean.low, floor) for _, mean in known]
-    high = [_place(mean.high, floor) for _, mean in known]
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "legendgroup": line.look.label,
-            "showlegend": False,
-            "hoverinfo": "skip",
-            "x": [*xs, *reversed(xs)],
-            "y": [*high, *reversed(low)],
-            "fill": "toself",
-            "fillcolor": _faint(line.look.colour),
-            "line": {"width": 0},
-        }
-    ]
+    """A band for every run of neighbouring places that have an interval; upright if it is alone."""
+    places = groupby(zip(line.x, line.means, strict=True), lambda at: at[1].low == at[1].low)
+    traces: list[Trace] = []
+    for known, run in places:
+        if not known:
+            continue
+        xs, means = zip(*run, strict=True)
+        low = [_place(mean.low, floor) for mean in means]
+        high = [_place(mean.high, floor) for mean in means]
+        faint = _faint(line.look.colour)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "legendgroup": line.look.label,
+                "showlegend": False,
+                "hoverinfo": "skip",
+                "x": [*xs, *reversed(xs)],
+                "y": [*high, *reversed(low)],
+                "fill": "toself",
+                "fillcolor": faint,
+                "line": {"width": 0} if len(xs) > 1 else {"width": 5, "color": faint},
+            }
+        )
+    return traces
 
 
 def _place(value: float, floor: LogFloor | None) -> float:

@@ -129,11 +129,11 @@ def _unfinished(config: AnyConfig, rows: Sequence[Row]) -> list[str]:
 
 
 def _figure(chart: Chart) -> str:
+    floor = "Values below the dotted line are drawn in one place: hover for them. "
     return (
         f'<h3>{text(chart.title)}</h3><figure><div class="chart" id="chart-{text(chart.name)}">'
-        f"</div><figcaption>{text(chart.caption)} Values below a dotted line are drawn in one "
-        "place: hover for them. Drag to zoom, double-click to reset, click a name to hide it."
-        "</figcaption></figure>"
+        f"</div><figcaption>{text(chart.caption)} {floor if chart.has_floor else ''}"
+        "Drag to zoom, double-click to reset, click a name to hide it.</figcaption></figure>"
     )
 
 

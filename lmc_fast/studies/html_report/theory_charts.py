@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..plot_style import GREY, LOOKS, Look
-from ..statistics import Interval
+from ..statistics import FEWEST, Interval
 from ..theory_summary import DENSE, TheorySummary
 from .chart import Chart, Line, axis, fit_trace, floor_of, log_y, mean_traces, ticks
 
@@ -53,7 +53,8 @@ def _barriers(summary: TheorySummary, caption: str) -> Chart:
     tail = summary.tail()
     if tail is not None:
         traces.append(fit_trace(tail, "r = 0"))
-    return Chart("barrier", "Mean loss barrier after matching", traces, layout, caption, lines)
+    below = f"{caption} A mean that fewer than {FEWEST} pairs contribute to is without an interval."
+    return Chart("barrier", "Mean loss barrier after matching", traces, layout, below, lines)
 
 
 def _widths(summary: TheorySummary) -> dict[str, Any]:

@@ -41,18 +41,12 @@ def trained_charts(summary: Summary, caption: str) -> list[Chart]:
 
 def _barriers(summary: Summary, measure: Measure, caption: str) -> Chart:
     groups = [group for group in summary.groups if group.sound]
-    lines = [
-        Line(
-            LOOKS[name],
-            places(summary, groups),
-            [
-                mean_interval(group.values(measure.quantity, name, measure.split) * measure.factor)
-                for group in groups
-            ],
-            [len(group.sound) for group in groups],
-        )
-        for name in summary.config.matchings
-    ]
+    lines = []
+    for matching in summary.config.matchings:
+        values = [group.values(measure.quantity, matching, measure.split) for group in groups]
+        means = [mean_interval(heights * measure.factor) for heights in values]
+        counts = [len(heights) for heights in values]
+        lines.append(Line(LOOKS[matching], places(summary, groups), means, counts))
     title = "mean " + measure.label.replace("\n", " ")
     if measure.log:
         floor = floor_of(lines, _DECADES)
