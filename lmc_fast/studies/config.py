@@ -15,6 +15,7 @@ StudyName = Literal["width", "learning-rate", "theory"]
 DataName = Literal["teacher", "digits", "mnist"]
 DefinitionName = Literal["chord", "endpoint_mean", "midpoint"]
 TeacherKind = Literal["orthonormal", "random"]
+LossName = Literal["cross_entropy", "mse"]
 MatchingName = Literal["none", "gap", "weights", "activations", "random"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -63,12 +64,15 @@ class TeacherProblem(_Settings):
 
 
 class DatasetProblem(_Settings):
-    """Classification of real images by a two-layer network without biases, cross entropy in nats.
+    """Classification of real images by a two-layer network without biases.
 
-    ``train_samples`` and ``test_samples`` keep the first that many samples; None keeps all.
+    ``loss`` is the cross entropy in nats, or "mse", the mean over images of sum over outputs of
+    (f - y)^2 / 2 with y = 1 for the image's class and 0 elsewhere. ``train_samples`` and
+    ``test_samples`` keep the first that many samples; None keeps all.
     """
 
     data: Literal["digits", "mnist"]
+    loss: LossName = "cross_entropy"
     train_samples: Count | None = None
     test_samples: Count | None = None
 
@@ -106,10 +110,11 @@ class StudyConfig(GridConfig):
     """Settings that the studies of trained students share.
 
     w1 starts as N(0, ``init_scale``^2 / d); w2 is fixed to ones with a teacher, and starts as
-    N(0, ``w2_scale``^2 / m) and is trained with images.
+    N(0, ``w2_scale``^2 / m) and is trained with images. ``method`` "adam" has torch's default
+    betas and eps, and the mini-batches of "sgd".
     """
 
-    method: Literal["population_gd", "gd", "sgd"] = "population_gd"
+    method: Literal["population_gd", "gd", "sgd", "adam"] = "population_gd"
     steps: Count = 2500
     batch_size: Count | None = None
     tol: Annotated[float, Field(ge=0)] = 0.0
@@ -141,11 +146,17 @@ class StudyConfig(GridConfig):
                 "method 'gd' trains on a fixed sample; a teacher has closed-form losses: "
                 "take method = 'population_gd', or 'sgd' for fresh samples every step"
             )
-        if (self.method == "sgd") != (self.batch_size is not None):
+        if self.method == "adam" and teacher:
             raise ValueError(
-                f"batch_size goes with method 'sgd' and only with it; got method '{self.method}' "
-                f"and batch_size {self.batch_size}: "
-                + ("set a number" if self.method == "sgd" else "set batch_size=none")
+                "method 'adam' trains on images; with a teacher take method = 'population_gd' or "
+                "'sgd'"
+            )
+        batches = self.method in ("sgd", "adam")
+        if batches != (self.batch_size is not None):
+            raise ValueError(
+                "batch_size goes with methods 'sgd' and 'adam' and only with them; got method "
+                f"'{self.method}' and batch_size {self.batch_size}: "
+                + ("set a number" if batches else "set batch_size=none")
             )
         if self.definition == "midpoint" and self.alphas % 2 == 0:
             raise ValueError(
