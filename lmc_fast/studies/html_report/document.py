@@ -143,7 +143,7 @@ def _chooser(caption: str) -> str:
     )
     controls += '<label><input type="checkbox" id="choose-log"> log scale</label>'
     return section(
-        "Along the segment of one pair",
+        "Loss along the segment of one pair",
         f'<p>{controls}</p><figure><div class="chart" id="chart-pair"></div>',
         "<figcaption>Chosen at first: the pair of the study's figure, with the median matched "
         f"barrier of its group. {text(caption)}</figcaption></figure>",
