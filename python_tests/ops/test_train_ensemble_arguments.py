@@ -62,7 +62,7 @@ NAN = torch.nan
         ({**GD, "y": Y * NAN}, ValueError, "y must be finite"),
         ({**GD, "y": Y.expand(3, 5, 1)}, ValueError, r"stacked as \(S, n\) = \(2, 5\)"),
         ({**GD, "y": Y.expand(2, 5, 2)}, ValueError, "y must be"),
-        ({**GD, "batch_size": 2}, ValueError, "batch_size is for method='sgd' or 'adam'; got 2 with 'gd'"),
+        ({**GD, "batch_size": 2}, ValueError, "batch_size is for .* 'adam'; got 2 with 'gd'"),
         ({**LABELS, "y": torch.tensor([0, 1, 2, 3, 0])}, ValueError, r"labels in 0..2"),
         ({**LABELS, "y": torch.tensor([0, 1, 2, -1, 0])}, ValueError, r"labels in 0..2"),
         ({**LABELS, "y": torch.ones(5)}, TypeError, "int64 class labels"),
