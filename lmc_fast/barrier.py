@@ -163,7 +163,7 @@ def barrier(
     x : Tensor, shape (n, d), optional
         Samples on which the loss is taken.
     y : Tensor, optional
-        Their targets: (n, c), or int64 labels (n,) for cross entropy.
+        Their targets: (n, c), or int64 labels (n,); see :func:`lmc_fast.path_losses`.
     loss : {"mse", "cross_entropy"}
     alphas : int or sequence of float
         See :func:`lmc_fast.path_losses`; from 0 to 1.

@@ -17,7 +17,7 @@ class PathLosses(NamedTuple):
     alphas : float64 Tensor, shape (A,)
     losses : float64 Tensor, shape (P, A)
     accuracies : float64 Tensor, shape (P, A), or None
-        Fraction of samples classified correctly; for cross entropy only.
+        Fraction of samples classified correctly; None where targets are not labels.
     """
 
     alphas: Tensor

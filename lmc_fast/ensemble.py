@@ -14,7 +14,8 @@ from .losses import LOSSES, check_inputs, check_option, check_targets
 from .reference.population_loss import INPUTS
 from .weights import Teacher, as_teacher, as_weights
 
-METHODS = ("population_gd", "gd", "sgd")
+METHODS = ("population_gd", "gd", "sgd", "adam")
+ON_BATCHES = ("sgd", "adam")
 
 
 class EnsembleResult(NamedTuple):
@@ -76,6 +77,11 @@ class EnsembleProblem:
         """(R,) int64 on the CPU, the steps at which the objective is recorded."""
         recorded = trace_steps(self.steps, self.record_every)
         return torch.tensor(recorded, dtype=torch.int64, device="cpu")
+
+    @property
+    def on_batches(self) -> bool:
+        """Whether a step is taken on a mini-batch, not on the full objective."""
+        return self.method in ON_BATCHES
 
     @property
     def own_x(self) -> bool:
@@ -156,16 +162,17 @@ def ensemble_problem(
     record_every = check_integer(record_every, "record_every", 0)
     if not isinstance(train_w2, bool):
         raise TypeError(f"train_w2 must be True or False; got {train_w2!r}")
-    if method == "sgd" and steps >= 2**32:
+    if method in ON_BATCHES and steps >= 2**32:
         raise ValueError(
-            f"steps must be below 2^32 for sgd, whose random numbers count that far; got {steps}"
+            f"steps must be below 2^32 for {method}, whose random numbers count that far; "
+            f"got {steps}"
         )
     if not tol >= 0:
         raise ValueError(f"tol must be at least 0; got {tol!r}")
-    if method == "sgd" and tol != 0:
+    if method in ON_BATCHES and tol != 0:
         raise ValueError(
             f"tol is for population_gd and gd, whose gradients are exact; got {tol!r} "
-            "with 'sgd'. Drop it"
+            f"with {method!r}. Drop it"
         )
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius must be finite and above 0; got {radius!r}")
@@ -272,9 +279,11 @@ def _learning_rates(lr: float | Tensor, count: int) -> Tensor:
 
 
 def _batch_size(method: str, batch_size: int | None, n: int | None) -> int:
-    if method != "sgd":
+    if method not in ON_BATCHES:
         if batch_size is not None:
-            raise ValueError(f"batch_size is for method='sgd'; got {batch_size!r} with {method!r}")
+            raise ValueError(
+                f"batch_size is for method='sgd' or 'adam'; got {batch_size!r} with {method!r}"
+            )
         return 0
     most = "" if n is None else f" and at most n = {n}"
     if (
@@ -284,7 +293,7 @@ def _batch_size(method: str, batch_size: int | None, n: int | None) -> int:
         or (n is not None and batch_size > n)
     ):
         raise ValueError(
-            f"batch_size must be an integer of at least 1{most} for sgd; got {batch_size!r}"
+            f"batch_size must be an integer of at least 1{most} for {method}; got {batch_size!r}"
         )
     return batch_size
 

@@ -3,6 +3,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from .weights import all_finite, can_read
 
@@ -40,7 +41,10 @@ def check_inputs(x: object, d: int, dtype: torch.dtype, device: torch.device) ->
 def check_targets(
     y: object, loss: str, n: int, c: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """y in the form ``loss`` takes: (n, c) of the networks' dtype, or int64 labels (n,)."""
+    """y in the form ``loss`` takes: (n, c) of the networks' dtype, or int64 labels (n,).
+
+    Labels for "mse" come back as (n, c), 1 for the class and 0 elsewhere.
+    """
     check_option(loss, "loss", LOSSES)
     if not isinstance(y, Tensor):
         raise TypeError(f"y must be a torch tensor; got {type(y).__name__}")
@@ -58,12 +62,9 @@ def check_targets(
             raise ValueError(
                 f"y must be (n,) = ({n},) labels for cross_entropy; got {tuple(y.shape)}"
             )
-        low, high = (int(y.min()), int(y.max())) if can_read(y) else (0, 0)
-        if low < 0 or high >= c:
-            raise ValueError(
-                f"y must hold labels in 0..{c - 1}, one per output; got {low} to {high}"
-            )
-        return y.long()
+        return _in_range(y, c)
+    if tuple(y.shape) == (n,) and are_labels(y, c):
+        return one_hot(_in_range(y, c), c).to(dtype)
     if tuple(y.shape) == (n,) and c == 1:
         y = y[:, None]
     if tuple(y.shape) != (n, c):
@@ -75,6 +76,19 @@ def check_targets(
     if not all_finite(y):
         raise ValueError("y must be finite; it holds NaN or infinity")
     return y
+
+
+def are_labels(y: Tensor, c: int) -> bool:
+    """Whether ``y`` holds class labels for networks of c outputs: integers, of several classes."""
+    numbers = y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
+    return y.ndim == 1 and c > 1 and not numbers
+
+
+def _in_range(y: Tensor, c: int) -> Tensor:
+    low, high = (int(y.min()), int(y.max())) if can_read(y) else (0, 0)
+    if low < 0 or high >= c:
+        raise ValueError(f"y must hold labels in 0..{c - 1}, one per output; got {low} to {high}")
+    return y.long()
 
 
 def mean_loss(outputs: Tensor, y: Tensor, loss: str) -> Tensor:

@@ -33,7 +33,7 @@ def train(
         Maps (n, d) to (n, c): a TwoLayerReLU or anything else.
     x : Tensor, shape (n, d)
     y : Tensor
-        (n, c) for ``"mse"``, int64 labels (n,) for ``"cross_entropy"``.
+        int64 labels (n,), or for ``"mse"`` any targets (n, c); it takes labels as one-hot targets.
     loss : {"mse", "cross_entropy"}
         Mean over samples of sum over outputs of (f - y)^2 / 2, or of -log softmax(f)[y] in nats.
     optimizer : torch.optim.Optimizer, or a function from parameters to one

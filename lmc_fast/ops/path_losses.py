@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _native
 from ..curves import PathLosses, as_alphas
-from ..losses import check_inputs, check_targets
+from ..losses import are_labels, check_inputs, check_targets
 from ..reference import path_losses as reference
 from ..weights import Weights, as_weights, check_same_architecture
 from . import _cuda
@@ -44,7 +44,8 @@ def path_losses(
         Anything :func:`lmc_fast.as_weights` reads; P networks each, of one shape, dtype, device.
     x : Tensor, shape (n, d)
     y : Tensor
-        (n, c) for ``"mse"`` ((n,) too if c = 1), int64 labels (n,) for ``"cross_entropy"``.
+        int64 labels (n,) of c classes; or for ``"mse"`` any targets (n, c), or (n,) if c = 1.
+        "mse" takes labels as targets of 1 for the class and 0 elsewhere.
     alphas : int or sequence of float
         A number of equally spaced points with both ends, or sorted points in [0, 1].
     loss : {"mse", "cross_entropy"}
@@ -55,8 +56,8 @@ def path_losses(
     Returns
     -------
     PathLosses
-        ``alphas`` (A,), ``losses`` (P, A), and for cross entropy ``accuracies`` (P, A), all
-        float64. At alpha = 0 and 1 they are the networks' own losses: those of the outputs of
+        ``alphas`` (A,), ``losses`` (P, A), and with labels ``accuracies`` (P, A), all float64. At
+        alpha = 0 and 1 they are the networks' own losses: those of the outputs of
         :func:`lmc_fast.two_layer_relu`, to the last bit. The losses can be differentiated once
         with respect to the weights (given as tensors), x and y.
 
@@ -67,6 +68,8 @@ def path_losses(
 
     Notes
     -----
+    For "mse" the accuracies take a second evaluation of the segment.
+
     The backward pass costs one fused forward and backward pass for every alpha whose loss has a
     gradient that is not zero.
 
@@ -87,10 +90,17 @@ def path_losses(
     check_same_architecture(a, b)
     _, _, d, c = a.sizes
     x = check_inputs(x, d, a.w1.dtype, a.w1.device)
-    y = check_targets(y, loss, len(x), c, a.w1.dtype, a.w1.device)
-    points = as_alphas(alphas)
-    losses, accuracies = OP(*a, *b, x, y, points, loss, terms_of(precision))
-    return PathLosses(points, losses, accuracies if loss == "cross_entropy" else None)
+    targets = check_targets(y, loss, len(x), c, a.w1.dtype, a.w1.device)
+    points, terms = as_alphas(alphas), terms_of(precision)
+    losses, accuracies = OP(*a, *b, x, targets, points, loss, terms)
+    if loss == "cross_entropy":
+        return PathLosses(points, losses, accuracies)
+    if not are_labels(y, c):
+        return PathLosses(points, losses, None)
+    # Kernels of the squared loss see numbers, not classes; outputs are the same for both losses.
+    with torch.no_grad():
+        accuracies = OP(*a, *b, x, y.long(), points, "cross_entropy", terms)[1]
+    return PathLosses(points, losses, accuracies)
 
 
 _NETWORKS = ", ".join(

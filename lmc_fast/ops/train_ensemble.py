@@ -19,7 +19,7 @@ from ..reference.population_loss import input_scale
 from ..weights import Teacher
 from . import _cuda
 from ._library import Op
-from ._train_ensemble.driver import train_on_cuda
+from ._train_ensemble.driver import train_on_cpu, train_on_cuda
 
 __all__ = ["EnsembleResult", "train_ensemble"]
 
@@ -44,7 +44,7 @@ def train_ensemble(
     inputs: str = "gaussian",
     radius: float = 1.0,
 ) -> EnsembleResult:
-    """Train S students by plain (stochastic) gradient descent, on the CPU each in one thread.
+    """Train S students by (stochastic) gradient descent, on the CPU each in one thread, or by Adam.
 
     A student's run depends on its own weights, data, learning rate and seed alone, to the last
     bit, whatever else is in the ensemble and for any number of threads. A diverged student does
@@ -57,10 +57,11 @@ def train_ensemble(
         compute in this dtype, population_gd always in float64.
     w2 : Tensor, shape (S, c, m), optional
         None means one output of ones. Fixed unless ``train_w2``.
-    method : {"population_gd", "gd", "sgd"}
+    method : {"population_gd", "gd", "sgd", "adam"}
         Descent on the closed-form population loss (needs ``teacher``); on n fixed samples; or on
         mini-batches: of the n samples in shuffled epochs if x is given, else of fresh inputs every
-        step, labelled by ``teacher``.
+        step, labelled by ``teacher``. "adam" takes the same mini-batches as "sgd" and moves as
+        torch.optim.Adam does, with its default betas and eps.
     lr : float or Tensor, shape (S,)
         Above 0.
     steps : int
@@ -70,17 +71,19 @@ def train_ensemble(
     x : Tensor, shape (n, d) or (S, n, d), optional
         The samples of all students, or of each.
     y : Tensor, shape (n, c) or (S, n, c), optional
-        For cross entropy int64 labels (n,) or (S, n).
+        For cross entropy int64 labels (n,) or (S, n). "mse" takes labels (n,) of c > 1 classes as
+        targets of 1 for the class and 0 elsewhere.
     batch_size : int, optional
-        For sgd only, and needed there. Batches run across epoch borders.
+        For sgd and adam only, and needed there. Batches run across epoch borders.
     loss : {"mse", "cross_entropy"}
         Gradients are of the mean over samples of sum over outputs of (f - y)^2 / 2, or of
         -log softmax(f)[y].
     train_w2 : bool
     seeds : sequence of S int, optional
-        For sgd; default 0, 1, ..., S-1.
+        For sgd and adam; default 0, 1, ..., S-1.
     tol : float
-        population_gd and gd (not sgd) stop once the gradient's Frobenius norm is at most this.
+        population_gd and gd, not sgd and adam, stop once the gradient's Frobenius norm is at most
+        this.
     record_every : int
         Record the full objective at steps 0, k, 2k, ...; 0 records nothing.
     threads : int, optional
@@ -106,6 +109,9 @@ def train_ensemble(
 
     Notes
     -----
+    Adam takes every step for all students together, in calls that use all threads; small students
+    take longer than with sgd.
+
     Nothing is differentiated through the training: tensors that require gradients are detached.
 
     On a GPU the rules and the random numbers are the CPU's, the rounding is not. A student that is
@@ -250,19 +256,11 @@ def _cpu(
     threads: int,
 ) -> tuple[Tensor, ...]:
     arguments = (w1, w2, lr, seeds, x, y, v1, v2)
-    outputs = _fake(
-        *arguments,
-        method,
-        loss,
-        train_w2,
-        steps,
-        batch_size,
-        tol,
-        record_every,
-        inputs,
-        radius,
-        threads,
-    )
+    settings = (method, loss, train_w2, steps, batch_size, tol, record_every, inputs, radius)
+    fake: Any = _fake  # mypy does not follow the unpacked settings
+    outputs: tuple[Tensor, ...] = fake(*arguments, *settings, threads)
+    if method == "adam":
+        return train_on_cpu(_problem(*arguments, *settings), threads)
     native: Any = _native.train_ensemble  # mypy does not follow the unpacked arrays
     native(
         *arguments,
@@ -302,7 +300,15 @@ def _cuda_kernel(
     radius: float,
     threads: int,
 ) -> tuple[Tensor, ...]:
-    problem = EnsembleProblem(
+    settings = (method, loss, train_w2, steps, batch_size, tol, record_every, inputs, radius)
+    return train_on_cuda(_problem(w1, w2, lr, seeds, x, y, v1, v2, *settings))
+
+
+def _problem(*given: Any) -> EnsembleProblem:
+    """What the op's arguments, all but ``threads``, were made of."""
+    w1, w2, lr, seeds, x, y, v1, v2, method, loss, *numbers = given
+    train_w2, steps, batch_size, tol, record_every, inputs, radius = numbers
+    return EnsembleProblem(
         w1=w1,
         w2=w2,
         method=method,
@@ -320,4 +326,3 @@ def _cuda_kernel(
         inputs=inputs,
         radius=radius,
     )
-    return train_on_cuda(problem)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..curves import PathLosses, as_alphas
-from ..losses import accuracy, check_inputs, check_targets, mean_loss
+from ..losses import accuracy, are_labels, check_inputs, check_targets, mean_loss
 from ..weights import as_weights, check_same_architecture
 from .two_layer_relu import two_layer_relu
 
@@ -29,14 +29,15 @@ def path_losses(
     _, _, d, c = a.sizes
     dtype, device = a.w1.dtype, a.w1.device
     x = check_inputs(x, d, dtype, device)
-    y = check_targets(y, loss, len(x), c, dtype, device)
+    targets = check_targets(y, loss, len(x), c, dtype, device)
+    labels = y if loss == "cross_entropy" or are_labels(y, c) else None
     points = as_alphas(alphas)
     losses, accuracies = [], []
     for alpha in points.tolist():
         outputs = two_layer_relu(x, *a.at(b, alpha)).double()
-        losses.append(mean_loss(outputs, y, loss))
-        accuracies.append(accuracy(outputs, y) if loss == "cross_entropy" else None)
-    scored = [value for value in accuracies if value is not None]
+        losses.append(mean_loss(outputs, targets, loss))
+        if labels is not None:
+            accuracies.append(accuracy(outputs, labels))
     return PathLosses(
-        points, torch.stack(losses, dim=-1), torch.stack(scored, dim=-1) if scored else None
+        points, torch.stack(losses, dim=-1), torch.stack(accuracies, dim=-1) if accuracies else None
     )

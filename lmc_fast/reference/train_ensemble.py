@@ -6,13 +6,15 @@ For one student, with t counting updates:
 1. If t is a multiple of ``record_every``, the full objective goes into the trace.
 2. At t = ``steps`` training ends.
 3. Loss and gradient at the weights: of the population (population_gd), of all n samples (gd), or
-   of the mini-batch (sgd). If that loss is not finite, or above 1e3 times the larger of the
+   of the mini-batch (sgd, adam). If that loss is not finite, or above 1e3 times the larger of the
    initial full objective and that of the zero network, the student has diverged: it stops here,
    at step t.
 4. For population_gd and gd: if the Frobenius norm of the gradient over the trained weights is at
    most ``tol``, the student stops at step t. (With tol = 0 only a gradient that is exactly zero
    stops it.)
-5. w <- w - lr grad. If a weight is no longer finite the student has diverged, at step t, and keeps
+5. w <- w - lr grad; for adam grad is replaced by the direction of Kingma and Ba, ICLR 2015, arXiv
+   1412.6980, Algorithm 1, the bias-corrected mean of gradients over the root of that of their
+   squares. If a weight is no longer finite the student has diverged, at step t, and keeps
    the weights it had before.
 
 The loss that is returned is the full objective at the weights that are returned; the rule of 3 is
@@ -35,6 +37,7 @@ from .population_loss import population_loss, population_loss_gradient
 from .two_layer_relu import two_layer_relu
 
 DIVERGENCE_FACTOR = 1e3
+BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 def train_ensemble(w1: Tensor, w2: Tensor | None = None, **options: Any) -> EnsembleResult:
@@ -66,6 +69,7 @@ class _Run:
         self.w1, self.w2 = problem.w1[student].double(), problem.w2[student].double()
         self.lr, self.seed = float(problem.lr[student]), int(problem.seeds[student])
         self.step, self.diverged = 0, False
+        self.means = [(torch.zeros_like(w), torch.zeros_like(w)) for w in (self.w1, self.w2)]
         self.x = None if problem.x is None else problem.x.double()
         if self.x is not None and self.x.ndim == 3:
             self.x = self.x[student]
@@ -92,9 +96,10 @@ class _Run:
                 self.diverged = True
                 return
             squared = grad1.square().sum() + grad2.square().sum()
-            if problem.method != "sgd" and float(squared.sqrt()) <= problem.tol:
+            if not problem.on_batches and float(squared.sqrt()) <= problem.tol:
                 return
-            w1, w2 = self.w1 - self.lr * grad1, self.w2 - self.lr * grad2
+            step1, step2 = (grad1, grad2) if problem.method != "adam" else self.adam(grad1, grad2)
+            w1, w2 = self.w1 - self.lr * step1, self.w2 - self.lr * step2
             if not all(bool(torch.isfinite(w.to(problem.w1.dtype)).all()) for w in (w1, w2)):
                 self.diverged = True
                 return
@@ -123,6 +128,18 @@ class _Run:
             loss = mean_loss(two_layer_relu(x, w1, None, w2, None), y, problem.loss)
             grad1, grad2 = torch.autograd.grad(loss, (w1, w2))
         return float(loss.detach()), grad1, grad2 if problem.train_w2 else torch.zeros_like(grad2)
+
+    def adam(self, *gradients: Tensor) -> list[Tensor]:
+        """Directions for these gradients, which enter the means."""
+        count, directions = self.step + 1, []
+        for part, gradient in enumerate(gradients):
+            mean, square = self.means[part]
+            mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
+            square = BETAS[1] * square + (1 - BETAS[1]) * gradient**2
+            self.means[part] = mean, square
+            corrected = (square / (1 - BETAS[1] ** count)).sqrt()
+            directions.append(mean / (1 - BETAS[0] ** count) / (corrected + EPS))
+        return directions
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """The samples of this step: all, a mini-batch of them, or fresh ones."""

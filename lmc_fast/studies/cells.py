@@ -108,9 +108,9 @@ def measurement_columns(config: StudyConfig) -> dict[str, str]:
     """Names and SQLite types of what :func:`run_chunk` measures for one pair.
 
     ``diverged`` and ``failed`` are 0 or 1, see :class:`Trained`; ``loss`` is the trained
-    objective, nats for images; ``alive`` counts neurons, see :meth:`Task.alive`; ``moved`` is the
-    fraction of neurons a matching moved; ``alpha`` is where the barrier is attained. Barriers are
-    NULL when a student failed.
+    objective, in nats for cross entropy; ``alive`` counts neurons, see :meth:`Task.alive`;
+    ``moved`` is the fraction of neurons a matching moved; ``alpha`` is where the barrier is
+    attained. Barriers are NULL when a student failed.
     """
     sided = {
         "diverged": "INTEGER",
@@ -217,8 +217,11 @@ def _measure_pairs(
             row[column("barrier", name, split)] = float(result.height[i])
             row[column("alpha", name, split)] = float(result.alpha[i])
             curve = result.curve
-            curves[i].append(Curve(name, split, curve.alphas.numpy(), curve.losses[i].numpy()))
-            if curve.accuracies is not None:
+            accuracies = None if curve.accuracies is None else curve.accuracies[i].numpy()
+            curves[i].append(
+                Curve(name, split, curve.alphas.numpy(), curve.losses[i].numpy(), accuracies)
+            )
+            if accuracies is not None:
                 _measure_accuracy(row, name, split, i, result)
 
 

@@ -62,7 +62,10 @@ def _lmc_fast(
 def study(
     study: Annotated[StudyName, typer.Argument(help="Which study to run.")],
     preset: Annotated[
-        PresetName, typer.Option(help="**quick**: a minute or two. **full**: for a paper.")
+        PresetName,
+        typer.Option(
+            help="**quick**: a minute or two. **full**: for a paper. **gpu**: MNIST, larger."
+        ),
     ] = "quick",
     config: Annotated[
         Path | None,

@@ -15,6 +15,7 @@ StudyName = Literal["width", "learning-rate", "theory"]
 DataName = Literal["teacher", "digits", "mnist"]
 DefinitionName = Literal["chord", "endpoint_mean", "midpoint"]
 TeacherKind = Literal["orthonormal", "random"]
+LossName = Literal["cross_entropy", "mse"]
 MatchingName = Literal["none", "gap", "weights", "activations", "random"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -67,12 +68,15 @@ class TeacherProblem(_Settings):
 
 
 class DatasetProblem(_Settings):
-    """Classification of real images by a two-layer network without biases, cross entropy in nats.
+    """Classification of real images by a two-layer network without biases.
 
-    ``train_samples`` and ``test_samples`` keep the first that many samples; None keeps all.
+    ``loss`` is the cross entropy in nats, or "mse", the mean over images of sum over outputs of
+    (f - y)^2 / 2 with y = 1 for the image's class and 0 elsewhere. ``train_samples`` and
+    ``test_samples`` keep the first that many samples; None keeps all.
     """
 
     data: Literal["digits", "mnist"]
+    loss: LossName = "cross_entropy"
     train_samples: Count | None = None
     test_samples: Count | None = None
 
@@ -112,10 +116,11 @@ class StudyConfig(GridConfig):
     w1 starts as N(0, ``init_scale``^2 / d), or with ``init_scale_per_width`` as
     N(0, (``init_scale`` / m)^2 / d). With a teacher w2 is ones, and fixed; with images it starts as
     N(0, ``w2_scale``^2 / m), and is trained; ``train_w2`` changes either. A student of width m
-    takes ``steps`` updates, or ``steps_per_neuron`` times m where that is more.
+    takes ``steps`` updates, or ``steps_per_neuron`` times m where that is more. ``method`` "adam"
+    has torch's default betas and eps, and the mini-batches of "sgd".
     """
 
-    method: Literal["population_gd", "gd", "sgd"] = "population_gd"
+    method: Literal["population_gd", "gd", "sgd", "adam"] = "population_gd"
     steps: Count = 2500
     steps_per_neuron: Annotated[int, Field(ge=0)] = 0
     batch_size: Count | None = None
@@ -171,11 +176,17 @@ class StudyConfig(GridConfig):
                 "problem.samples goes with methods 'gd' and 'sgd'; got method 'population_gd', "
                 f"which has no samples, and {samples}: drop one"
             )
-        if (self.method == "sgd") != (self.batch_size is not None):
+        if self.method == "adam" and teacher:
             raise ValueError(
-                f"batch_size goes with method 'sgd' and only with it; got method '{self.method}' "
-                f"and batch_size {self.batch_size}: "
-                + ("set a number" if self.method == "sgd" else "set batch_size=none")
+                "method 'adam' trains on images; with a teacher take method = 'population_gd' or "
+                "'sgd'"
+            )
+        batches = self.method in ("sgd", "adam")
+        if batches != (self.batch_size is not None):
+            raise ValueError(
+                "batch_size goes with methods 'sgd' and 'adam' and only with them; got method "
+                f"'{self.method}' and batch_size {self.batch_size}: "
+                + ("set a number" if batches else "set batch_size=none")
             )
         if samples is not None and self.batch_size is not None and self.batch_size > samples:
             raise ValueError(

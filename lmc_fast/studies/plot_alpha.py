@@ -1,48 +1,80 @@
 # SPDX-License-Identifier: MIT
-"""Loss along the segment between two students, before and after matching."""
+"""Loss along the segment between two students, before and after matching; with images, accuracy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .cells import column
-from .config import LearningRateConfig, TeacherProblem
-from .plot_style import COLUMN, LOOKS, new_figure
-from .statistics import ROUNDING
-from .store import CellKey, Row, Store
+from .config import LearningRateConfig, StudyConfig, TeacherProblem
+from .plot_style import COLUMN, LOOKS, PAGE, legend_below, loss_name, new_figure, unit_of
+from .statistics import ROUNDING, Array
+from .store import CellKey, Curve, Row, Store
 from .summary import Group, Summary
+
+Curves = Mapping[tuple[str, str], Curve]
 
 
 def alpha_figure(summary: Summary, store: Store) -> Figure | None:
-    """Curves of the :func:`typical_pair`; None where there is none."""
+    """Curves of the :func:`typical_pair`; None where there is none.
+
+    A column per split, with the loss, and the accuracy below it where the store has kept it.
+    """
     found = typical_pair(summary)
     if found is None:
         return None
     group, key = found
-    split = summary.splits[-1]
-    curves = {c.matching: c for c in store.curves(key) if c.split == split}
-    figure = new_figure(COLUMN, 2.7)
-    axes = figure.subplots()
-    teacher = isinstance(summary.config.problem, TeacherProblem)
-    lowest = max(min(float(c.losses.max()) for c in curves.values()) * 1e-2, ROUNDING)
-    for name in summary.config.matchings:
-        look, curve = LOOKS[name], curves[name]
-        axes.plot(
-            curve.alphas, curve.losses, color=look.colour, linestyle=look.line, label=look.label
-        )
-    if teacher:
-        axes.set_yscale("log")
-        # The ends are losses of 1e-9 and less; the barrier is what the figure is about.
-        if axes.get_ylim()[0] < lowest:
-            axes.set_ylim(bottom=lowest)
-    axes.set_xlabel(r"$\alpha$  (0: student a, 1: student b)")
-    axes.set_ylabel("population loss" if teacher else f"cross entropy, {split} (nats)")
-    axes.set_title(
+    curves = {(c.split, c.matching): c for c in store.curves(key)}
+    scored = all(curve.accuracies is not None for curve in curves.values())
+    # Before accuracies were kept, the figure was of the split that is reported.
+    splits = summary.splits if scored else summary.splits[-1:]
+    rows = 2 if scored else 1
+    figure = new_figure(COLUMN if len(splits) == 1 else PAGE, 2.7 if rows == 1 else 4.2)
+    grid = figure.subplots(rows, len(splits), sharex=True, sharey="row", squeeze=False)
+    for place, split in enumerate(splits):
+        _draw_losses(grid[0, place], summary.config, split, curves)
+        if scored:
+            _draw_accuracies(grid[1, place], summary.config, split, curves)
+        grid[-1, place].set_xlabel(r"$\alpha$  (0: student a, 1: student b)")
+    title = (
         f"Seeds {key.seed_a} and {key.seed_b}, m = {group.width}, lr = {group.lr:.3g}\n"
         f"(median matched barrier of {len(group.sound)} pairs)"
     )
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(title, fontsize=8)
+    legend_below(figure, grid[0, 0], columns=2 if len(splits) == 1 else 3)
     return figure
+
+
+def _draw_losses(axes: Axes, config: StudyConfig, split: str, curves: Curves) -> None:
+    shown = {name: curves[split, name].losses for name in config.matchings}
+    for name, losses in shown.items():
+        _draw_line(axes, name, curves[split, name].alphas, losses)
+    label, unit = loss_name(config.problem), unit_of(config.problem, " ({})")
+    if not isinstance(config.problem, TeacherProblem):
+        axes.set_ylabel(f"{label}, {split}{unit}")
+        return
+    axes.set_ylabel(label)
+    axes.set_yscale("log")
+    # The ends are losses of 1e-9 and less; the barrier is what the figure is about.
+    lowest = max(min(float(losses.max()) for losses in shown.values()) * 1e-2, ROUNDING)
+    if axes.get_ylim()[0] < lowest:
+        axes.set_ylim(bottom=lowest)
+
+
+def _draw_accuracies(axes: Axes, config: StudyConfig, split: str, curves: Curves) -> None:
+    for name in config.matchings:
+        curve = curves[split, name]
+        if curve.accuracies is not None:
+            _draw_line(axes, name, curve.alphas, 100 * curve.accuracies)
+    axes.set_ylabel(f"accuracy, {split} (%)")
+
+
+def _draw_line(axes: Axes, name: str, alphas: Array, values: Array) -> None:
+    look = LOOKS[name]
+    axes.plot(alphas, values, color=look.colour, linestyle=look.line, label=look.label)
 
 
 def typical_pair(summary: Summary) -> tuple[Group, CellKey] | None:

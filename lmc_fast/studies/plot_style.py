@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from .config import StudyConfig, TeacherProblem
+from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
 from .provenance import versions
 from .statistics import FEWEST, ROUNDING, Array, Interval, mean_interval
 from .summary import Group, Summary, fate_of_stuck
@@ -75,11 +75,25 @@ def measures(config: StudyConfig) -> list[Measure]:
     """Panels of barriers that a problem calls for."""
     if isinstance(config.problem, TeacherProblem):
         return [Measure("barrier", "population", "loss barrier", 1.0, True)]
+    unit = unit_of(config.problem, " ({})")
     return [
-        Measure("barrier", "train", "loss barrier,\ntrain (nats)", 1.0, True),
-        Measure("barrier", "test", "loss barrier,\ntest (nats)", 1.0, True),
+        Measure("barrier", "train", f"loss barrier,\ntrain{unit}", 1.0, True),
+        Measure("barrier", "test", f"loss barrier,\ntest{unit}", 1.0, True),
         Measure("accuracy_drop", "test", "accuracy barrier,\ntest (% points)", 100.0, False),
     ]
+
+
+def loss_name(problem: Problem) -> str:
+    """What the axis of a loss says, but for its unit."""
+    if isinstance(problem, TeacherProblem):
+        return "population loss"
+    return {"cross_entropy": "cross entropy", "mse": "squared loss"}[problem.loss]
+
+
+def unit_of(problem: Problem, form: str = "{}") -> str:
+    """The unit of a loss written into ``form``; nothing for squared losses, which have none."""
+    nats = isinstance(problem, DatasetProblem) and problem.loss == "cross_entropy"
+    return form.format("nats") if nats else ""
 
 
 def describe(config: StudyConfig) -> str:
@@ -90,8 +104,11 @@ def describe(config: StudyConfig) -> str:
         if problem.samples is not None:
             where += f", n = {problem.samples:,} samples"
     else:
-        where = {"digits": "8×8 digits", "mnist": "MNIST"}[problem.data] + ", cross entropy"
-    how = {"population_gd": "population GD", "gd": "GD", "sgd": "SGD"}[config.method]
+        name = {"digits": "8×8 digits", "mnist": "MNIST"}[problem.data]
+        where = f"{name}, {loss_name(problem)}"
+    how = {"population_gd": "population GD", "gd": "GD", "sgd": "SGD", "adam": "Adam"}[
+        config.method
+    ]
     if config.batch_size is not None:
         how += f" with batches of {config.batch_size:,}"
     steps = f"{config.steps:,} steps"

@@ -36,8 +36,9 @@ def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figur
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, measure in zip(row, panels, strict=True):
         _draw_panel(axes, summary, measure, with_tail=measure is panels[0])
-        # Labels of neighbouring ticks need more room in narrower panels.
-        _width_ticks(axes, summary, 1.16 if len(panels) == 1 else 1.45)
+        # Labels of neighbouring ticks need more room in narrower panels: a seventh of the axis.
+        span = summary.groups[-1].width / summary.groups[0].width
+        _width_ticks(axes, summary, 1.16 if len(panels) == 1 else max(1.45, span**0.14))
     if theory is not None:
         draw_dense(row[0], theory, summary.groups[-1].width)
     figure.suptitle(_title(summary), fontsize=8)

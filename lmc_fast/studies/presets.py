@@ -28,7 +28,7 @@ from .config import (
 )
 from .errors import ConfigError
 
-PresetName = Literal["quick", "full"]
+PresetName = Literal["quick", "full", "gpu"]
 
 
 def load_config(
@@ -46,8 +46,8 @@ def load_config(
     Parameters
     ----------
     study : {"width", "learning-rate", "theory"}
-    preset : {"quick", "full"}
-        What the file and the overrides are laid over.
+    preset : {"quick", "full", "gpu"}
+        What the file and the overrides are laid over; "gpu" is there for MNIST.
     data : {"teacher", "digits", "mnist"} or None
         None takes the file's ``[problem] data``, and "teacher" where that says nothing.
     file : path or None
@@ -81,14 +81,19 @@ def load_config(
 
 
 def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
-    """Settings of one shipped preset, as plain data; ``full`` is laid over ``quick``."""
+    """Settings of one shipped preset, as plain data: quick, under full, under gpu."""
     file = resources.files(__package__).joinpath("presets").joinpath(f"{study}.toml")
     tables = tomllib.loads(file.read_text("utf-8"))
     if not isinstance(data, str) or data not in tables:
         raise ConfigError(f"problem.data must be one of {', '.join(tables)}; got {data!r}")
-    settings: dict[str, Any] = tables[data]["quick"]
-    if preset == "full":
-        settings = merge(settings, tables[data]["full"])
+    if preset not in tables[data]:
+        there = ", ".join(tables[data])
+        raise ConfigError(f"the study '{study}' of data '{data}' has presets {there}; got {preset}")
+    settings: dict[str, Any] = {}
+    for name, table in tables[data].items():
+        settings = merge(settings, table)
+        if name == preset:
+            break
     return merge(settings, {"problem": {"data": data}})
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from ..barrier import Barrier
 from .config import LearningRateConfig
+from .plot_style import unit_of
 from .statistics import FEWEST, Array, short
 from .summary import Group, Summary, fate_of_stuck
 
@@ -83,7 +84,7 @@ def study_table(summary: Summary) -> Table:
     intervals of the others are in the figures. Fits a terminal of 80 columns.
     """
     config, split, best = summary.config, summary.splits[-1], summary.best_matching()
-    unit = "" if split == "population" else f" ({split}, nats)"
+    unit = "" if split == "population" else f" ({split}{unit_of(config.problem, ', {}')})"
     enough = config.pairs >= FEWEST
     over = "95% interval over pairs" if enough else "too few pairs for intervals"
     table = narrow_table(f"Mean loss barrier{unit}, {over}")

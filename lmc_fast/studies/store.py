@@ -34,7 +34,8 @@ WEIGHTS = "weights"
 BUSY_SECONDS = 60.0
 # Written into the SQLite header, so that another program's database is recognised as foreign.
 _APPLICATION_ID = 0x4C4D4346  # "LMCF"
-_FORMAT = 1
+_FORMAT = 2
+_WITHOUT_ACCURACIES = 1  # the format before curves had them
 _RESUME = (
     "finished cells are kept: make room or give a writable --out, and run the same command "
     "again to resume"
@@ -62,12 +63,17 @@ class CellKey(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Losses (A,) along alphas (A,) for one pair, matching and split of the data."""
+    """Losses (A,) along alphas (A,) for one pair, matching and split of the data.
+
+    ``accuracies`` (A,) are the shares of images classified correctly; None with a teacher, and in
+    stores of before they were kept.
+    """
 
     matching: str
     split: str
     alphas: npt.NDArray[np.float64]
     losses: npt.NDArray[np.float64]
+    accuracies: npt.NDArray[np.float64] | None = None
 
 
 class Probe(NamedTuple):
@@ -88,7 +94,7 @@ class Store:
         self._connection = connection
         with self._reported():
             meta = dict(connection.execute("SELECT key, value FROM meta"))
-            self.columns = _column_names(connection)
+            self.columns = _column_names(connection, "cells")
         text, digest = meta.get("config"), meta.get("config_hash")
         if not isinstance(text, str) or text_digest(text) != digest:
             raise StoreError(_damaged(folder, "its configuration is not what was written"))
@@ -133,8 +139,11 @@ class Store:
             fresh = connection.execute(insert, tuple(full.values())).rowcount == 1
             if fresh:
                 connection.executemany(
-                    "INSERT OR IGNORE INTO curves VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(*key, c.matching, c.split, _blob(c.alphas), _blob(c.losses)) for c in curves],
+                    "INSERT OR IGNORE INTO curves VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (*key, c.matching, c.split, *map(_blob, (c.alphas, c.losses, c.accuracies)))
+                        for c in curves
+                    ],
                 )
         return fresh
 
@@ -148,15 +157,23 @@ class Store:
 
     def curves(self, key: CellKey) -> list[Curve]:
         """Barrier curves of one cell."""
-        query = (
-            "SELECT matching, split, alphas, losses FROM curves WHERE config_hash = ? "
-            "AND width = ? AND lr = ? AND seed_a = ? AND seed_b = ? ORDER BY matching, split"
-        )
         with self._reported():
+            kept = "accuracies" in _column_names(self._connection, "curves")
+            query = (
+                f"SELECT matching, split, alphas, losses, {'accuracies' if kept else 'NULL'} "
+                "FROM curves WHERE config_hash = ? AND width = ? AND lr = ? AND seed_a = ? "
+                "AND seed_b = ? ORDER BY matching, split"
+            )
             found = self._connection.execute(query, (self.config_hash, *key)).fetchall()
         return [
-            Curve(matching, split, np.frombuffer(alphas, "<f8"), np.frombuffer(losses, "<f8"))
-            for matching, split, alphas, losses in found
+            Curve(
+                matching,
+                split,
+                np.frombuffer(alphas, "<f8"),
+                np.frombuffer(losses, "<f8"),
+                None if accuracies is None else np.frombuffer(accuracies, "<f8"),
+            )
+            for matching, split, alphas, losses, accuracies in found
         ]
 
     def claim(self, chunk: str) -> bool:
@@ -227,6 +244,7 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
             (folder / WEIGHTS).mkdir(exist_ok=True)
             remove_stale(folder / WEIGHTS)
             _make_tables(connection, config, columns)
+            _keep_accuracies(connection)
             store = Store(folder, connection)
         except BaseException:
             connection.close()
@@ -333,7 +351,7 @@ def _make_tables(
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
         f"CREATE TABLE cells ({key}{measured}, PRIMARY KEY ({primary}))",
         f"CREATE TABLE curves ({key}, matching TEXT NOT NULL, split TEXT NOT NULL, "
-        "alphas BLOB NOT NULL, losses BLOB NOT NULL, "
+        "alphas BLOB NOT NULL, losses BLOB NOT NULL, accuracies BLOB, "
         f"PRIMARY KEY ({primary}, matching, split))",
         "CREATE TABLE probes (lr REAL PRIMARY KEY, students INTEGER NOT NULL, "
         "diverged INTEGER NOT NULL, sharpness REAL, seconds REAL NOT NULL)",
@@ -347,23 +365,32 @@ def _make_tables(
     connection.execute("COMMIT")
 
 
+def _keep_accuracies(connection: sqlite3.Connection) -> None:
+    """Bring a store of the format before to the present one; its curves stay without accuracies."""
+    connection.execute("BEGIN IMMEDIATE")
+    if "accuracies" not in _column_names(connection, "curves"):
+        connection.execute("ALTER TABLE curves ADD COLUMN accuracies BLOB")
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+    connection.execute("COMMIT")
+
+
 def _check_ours(folder: Path, connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise StoreError(f"{folder / DATABASE} is another program's database: give another --out")
     found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found != _FORMAT:
+    if found not in (_FORMAT, _WITHOUT_ACCURACIES):
         raise StoreError(
-            f"{folder} has store format {found}, this version of lmc_fast reads {_FORMAT}: "
+            f"{folder} has store format {found}, this version of lmc_fast reads up to {_FORMAT}: "
             "read it with the version that wrote it, or give another --out"
         )
 
 
-def _column_names(connection: sqlite3.Connection) -> list[str]:
-    return [row[1] for row in connection.execute("PRAGMA table_info(cells)")]
+def _column_names(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
-def _blob(values: npt.NDArray[np.float64]) -> bytes:
-    return np.ascontiguousarray(values, dtype="<f8").tobytes()
+def _blob(values: npt.NDArray[np.float64] | None) -> bytes | None:
+    return None if values is None else np.ascontiguousarray(values, dtype="<f8").tobytes()
 
 
 @contextmanager

@@ -229,7 +229,7 @@ class TeacherTask(Task):
 
 
 class DatasetTask(Task):
-    """Classifiers of images, c = 10, both layers trained on the cross entropy in nats.
+    """Classifiers of images, c = 10, both layers trained on the problem's loss.
 
     A neuron is alive only if some training image activates it as well: with a large step size
     neurons die by turning away from the data, with weights of any size.
@@ -253,7 +253,8 @@ class DatasetTask(Task):
         self._check_samples(loaded)
         x, _ = self.samples["train"]
         self.sizes = Sizes(len(x), x.shape[1], int(loaded.y_train.max()) + 1)
-        self.zero_loss = math.log(self.sizes.c)
+        # A target of the squared loss is 1 for one class and 0 for the others.
+        self.zero_loss = 0.5 if problem.loss == "mse" else math.log(self.sizes.c)
         self.matching_inputs = x
 
     def _check_samples(self, loaded: data.Dataset) -> None:
@@ -293,7 +294,7 @@ class DatasetTask(Task):
             x=x,
             y=y,
             batch_size=config.batch_size,
-            loss="cross_entropy",
+            loss=self.problem.loss,
             train_w2=config.trains_w2,
             seeds=list(seeds),
             tol=config.tol,
@@ -309,7 +310,7 @@ class DatasetTask(Task):
                 b,
                 x=x,
                 y=y,
-                loss="cross_entropy",
+                loss=self.problem.loss,
                 alphas=self.config.alphas,
                 definition=self.config.definition,
                 match=matching,

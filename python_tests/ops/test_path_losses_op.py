@@ -73,6 +73,38 @@ def test_any_subset_of_gradients_can_be_asked_for() -> None:
         torch.testing.assert_close(ours[one], every[one], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_labels_of_squared_losses_are_one_hot_and_give_accuracies(bias: bool) -> None:
+    arrays, x, labels = sample_arguments(3, "cross_entropy", bias)
+    a, b = (tuple(t.requires_grad_() if t is not None else t for t in arrays[k : k + 4])
+            for k in (0, 4))  # fmt: skip
+    got, want = (
+        f(a, b, x, labels, 5, "mse") for f in (lmc_fast.path_losses, reference.path_losses)
+    )
+    hot = lmc_fast.path_losses(a, b, x, torch.eye(3, dtype=torch.float64)[labels], 5, "mse")
+    assert torch.equal(got.losses, hot.losses)
+    assert hot.accuracies is None
+    torch.testing.assert_close(got.losses, want.losses, rtol=1e-12, atol=0)
+    assert torch.equal(got.accuracies, want.accuracies)
+    # The same networks whatever the loss.
+    same = lmc_fast.path_losses(a, b, x, labels, 5, "cross_entropy")
+    assert torch.equal(got.accuracies, same.accuracies)
+    ours, theirs = (
+        torch.autograd.grad(curve.losses.sum(), a[0], retain_graph=True)[0] for curve in (got, want)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    found = lmc_fast.barrier(a, b, x=x, y=labels, loss="mse", alphas=5)
+    assert torch.equal(found.curve.accuracies, got.accuracies)
+
+
+def test_labels_of_squared_losses_are_in_range() -> None:
+    arrays, x, labels = sample_arguments(3, "cross_entropy", False)
+    with pytest.raises(
+        ValueError, match=r"y must hold labels in 0\.\.2, one per output; got . to 3"
+    ):
+        lmc_fast.path_losses(tuple(arrays[:4]), tuple(arrays[4:]), x, labels.clamp_min(0) + 1, 5)
+
+
 def test_second_derivatives_are_refused_with_the_remedy() -> None:
     arrays, x, y = sample_arguments(1, "mse", False)
     w1 = arrays[0].requires_grad_()

@@ -50,6 +50,18 @@ def test_cross_entropy_by_hand():
     assert_close(curve.accuracies, torch.tensor([[0.5, 0.5]]), 0)
 
 
+def test_squared_loss_of_labels_by_hand():
+    # Outputs (1, 0) at a and (0, 0) at b against targets (1, 0) and (0, 1). Of equal outputs the
+    # first wins, so that the first sample is always right and the second never.
+    w2 = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    a, b = (column(1.0), w2), (column(0.0), w2)
+    curve = path_losses(a, b, column(1.0, 1.0), torch.tensor([0, 1]), 3, "mse")
+    # Sums of squares: 0 and 2; 1/4 and 5/4; 1 and 1. Halved, and their mean.
+    want = torch.tensor([[2 / 4, 1.5 / 4, 2 / 4]], dtype=torch.float64)
+    assert_close(curve.losses, want, rounding(4))
+    assert_close(curve.accuracies, torch.full((1, 3), 0.5), 0)
+
+
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_ends_are_the_endpoints_own_losses(loss):
     a, b = networks(), networks(seed=1)

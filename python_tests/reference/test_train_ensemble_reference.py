@@ -237,6 +237,22 @@ def test_the_inputs_are_not_changed():
     assert_close(w2, start.w2, 0)
 
 
+def test_the_first_steps_of_adam_by_hand():
+    """One neuron, one sample, x = 1, w2 = 1, y = 0: the gradient is w, at first 1 and then 0.9.
+
+    The first step is lr g / |g| = 0.1. In the second the means are (0.09 + 0.09) / 0.19 and
+    (0.000999 + 0.00081) / 0.001999, bias corrected.
+    """
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    x, y = torch.ones(1, 1).double(), torch.zeros(1, 1).double()
+    batches = {"method": "adam", "x": x, "y": y, "batch_size": 1, "lr": 0.1}
+    first = train_ensemble(one, steps=1, **batches).w1
+    assert_close(first, 0.9 * one, 2e-9)  # eps = 1e-8 takes the difference
+    second = train_ensemble(one, steps=2, **batches).w1
+    direction = (0.18 / 0.19) / (0.001809 / 0.001999) ** 0.5
+    assert_close(second, (0.9 - 0.1 * direction) * one, 1e-8)
+
+
 X, Y = samples(5), samples(5, 1, seed=1)
 
 
@@ -245,7 +261,7 @@ X, Y = samples(5), samples(5, 1, seed=1)
     [
         ({"w1": torch.zeros(3, 4).double()}, ValueError, r"\(S, m, d\); got \(3, 4\)"),
         ({"w1": torch.full((1, 3, 4), torch.nan)}, ValueError, "finite"),
-        ({"method": "adam"}, ValueError, "'population_gd', 'gd', 'sgd'; got 'adam'"),
+        ({"method": "lbfgs"}, ValueError, "'gd', 'sgd', 'adam'; got 'lbfgs'"),
         ({"steps": -1}, ValueError, "steps must be an integer of at least 0; got -1"),
         ({"steps": 1.5}, ValueError, "steps must be an integer"),
         ({"record_every": -1}, ValueError, "record_every"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmc_fast.studies.config import CONFIG_TYPES, WidthConfig
+from lmc_fast.studies.config import CONFIG_TYPES, StudyConfig, WidthConfig
 from lmc_fast.studies.errors import ConfigError
 from lmc_fast.studies.presets import config_from_json, difference, load_config, to_toml
 
@@ -15,7 +15,7 @@ ALL = [
     (study, data, preset)
     for study in CONFIG_TYPES
     for data in (("teacher",) if study == "theory" else ("teacher", "digits", "mnist"))
-    for preset in ("quick", "full")
+    for preset in (("quick", "full", "gpu") if data == "mnist" else ("quick", "full"))
 ]
 
 
@@ -34,6 +34,22 @@ def test_full_presets_are_larger_than_quick_ones() -> None:
         quick, full = (load_config(study, preset=p) for p in ("quick", "full"))  # type: ignore[arg-type]
         assert full.pairs > quick.pairs
         assert study == "theory" or full.steps > quick.steps
+
+
+def test_a_preset_that_data_lacks_is_named() -> None:
+    with pytest.raises(ConfigError, match="'width' of data 'digits' has presets quick, full; got"):
+        load_config("width", data="digits", preset="gpu")
+
+
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_the_gpu_preset_lies_over_the_full_one(study: str) -> None:
+    full, gpu = (load_config(study, data="mnist", preset=p) for p in ("full", "gpu"))  # type: ignore[arg-type]
+    assert isinstance(full, StudyConfig)
+    assert isinstance(gpu, StudyConfig)
+    assert gpu.problem.train_samples == 60000  # type: ignore[union-attr]
+    assert gpu.pairs > full.pairs
+    assert gpu.steps > full.steps
+    assert gpu.init_scale == full.init_scale
 
 
 def test_hash_is_the_same_in_every_process() -> None:
@@ -90,7 +106,9 @@ def test_data_of_the_file_chooses_the_preset(tmp_path: Path) -> None:
         ("matchings=['gab']", "setting 'matchings.0': .*'gap'.*; got 'gab'"),
         ("problem.teacher_width=30", "teacher_width must be at most d = 10 .* raise d or take"),
         ("problem.data=flowers", "problem.data must be one of teacher, digits, mnist"),
-        ("method=sgd", "batch_size goes with method 'sgd' and only with it"),
+        ("method=sgd", "batch_size goes with methods 'sgd' and 'adam' and only with them"),
+        ("method=adam", "'adam' trains on images; with a teacher take method = 'population_gd'"),
+        ("problem.loss=mse", "'problem.loss' does not go with data 'teacher'"),
         ("method=gd", "method 'gd' trains on a fixed sample"),
         ("batch_size=8", "got method 'population_gd' and batch_size 8: set batch_size=none"),
         ("study=learning-rate", "--set study is for another study; got the command 'study width'"),

@@ -240,16 +240,23 @@ def test_every_stored_curve_of_a_sound_pair_is_there(tmp_path: Path) -> None:
         for m, group in zip((3, 5, 8, 16, 32), stored["groups"], strict=True):
             raw = np.frombuffer(base64.b64decode(group["losses"]), "<f4")
             losses = raw.reshape(len(group["pairs"]), 2, 3, len(stored["alphas"]))
+            shares = np.frombuffer(base64.b64decode(group["accuracies"]), "<f4")
+            shares = shares.reshape(losses.shape)
             # The first of twelve pairs has failed.
             assert [pair[:2] for pair in group["pairs"]] == [
                 [2 * p, 2 * p + 1] for p in range(1, 12)
             ]
-            for (a, b, heights), of_pair in zip(group["pairs"], losses, strict=True):
+            for (a, b, heights), of_pair, scored in zip(
+                group["pairs"], losses, shares, strict=True
+            ):
                 curves = store.curves(CellKey(m, 0.1, a, b))
                 for curve in curves:
                     split = stored["splits"].index(curve.split)
                     matching = config.matchings.index(curve.matching)  # type: ignore[arg-type]
                     np.testing.assert_allclose(of_pair[split, matching], curve.losses, rtol=1e-6)
+                    assert curve.accuracies is not None
+                    wanted = 100 * curve.accuracies
+                    np.testing.assert_allclose(scored[split, matching], wanted, rtol=1e-6)
                     top = curve.losses.max()
                     assert heights[split][matching] == pytest.approx(top, rel=1e-3)
 

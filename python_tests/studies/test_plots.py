@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -16,14 +17,14 @@ from rich.console import Console
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.plot_alive import alive_figure
-from lmc_fast.studies.plot_alpha import alpha_figure
+from lmc_fast.studies.plot_alpha import alpha_figure, typical_pair
 from lmc_fast.studies.plot_learning_rate import learning_rate_figure
 from lmc_fast.studies.plot_style import LOOKS, LogFloor, style
 from lmc_fast.studies.plot_width import width_figure
 from lmc_fast.studies.plots import plot_study
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.report import study_table
-from lmc_fast.studies.store import create, open_existing
+from lmc_fast.studies.store import DATABASE, create, open_existing
 from lmc_fast.studies.summary import Summary, summarise
 
 
@@ -132,6 +133,50 @@ def test_images_are_drawn_in_nats_and_accuracy(tmp_path: Path) -> None:
         written = texts(width_figure(summary_of(tmp_path)))
     for expected in ("train (nats)", "test (nats)", "accuracy barrier", "8×8 digits"):
         assert expected in written
+
+
+def test_squared_losses_of_images_have_no_unit(tmp_path: Path) -> None:
+    config = small("width", "digits")
+    problem = config.problem.model_copy(update={"loss": "mse"})
+    fill_store(tmp_path, config.model_copy(update={"problem": problem, "method": "adam"}))
+    with open_existing(tmp_path) as store, style():
+        summary = summarise(store)
+        figure = alpha_figure(summary, store)
+        assert figure is not None
+        out = io.StringIO()
+        Console(file=out, width=80).print(study_table(summary))
+        written = texts(figure) + texts(width_figure(summary)) + out.getvalue()
+    assert "8×8 digits, squared loss; Adam, " in written
+    assert "squared loss, test" in written
+    assert "nats" not in written
+
+
+def test_accuracies_are_drawn_along_alpha_for_both_splits(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width", "digits"))
+    with open_existing(tmp_path) as store, style():
+        summary = summarise(store)
+        figure = alpha_figure(summary, store)
+        found = typical_pair(summary)
+        assert found is not None
+        curves = {(c.split, c.matching): c for c in store.curves(found[1])}
+    assert figure is not None
+    for axes, split in zip(figure.axes[2:], ("train", "test"), strict=True):
+        assert axes.get_ylabel() == f"accuracy, {split} (%)"
+        line = next(line for line in axes.lines if line.get_label() == LOOKS["weights"].label)
+        wanted = curves[split, "weights"].accuracies
+        assert wanted is not None
+        np.testing.assert_allclose(line.get_ydata(), 100 * wanted)
+
+
+def test_a_store_without_accuracies_is_drawn_as_before(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width", "digits"))
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute("UPDATE curves SET accuracies = NULL")
+    connection.close()
+    with open_existing(tmp_path) as store, style():
+        figure = alpha_figure(summarise(store), store)
+    assert figure is not None
+    assert [axes.get_ylabel() for axes in figure.axes] == ["cross entropy, test (nats)"]
 
 
 def test_the_learning_rate_axis_is_in_units_of_the_threshold(tmp_path: Path) -> None:

@@ -181,8 +181,40 @@ def test_a_store_of_a_later_format_is_refused(tmp_path: Path, tiny: WidthConfig)
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StoreError, match="has store format 99, this version of lmc_fast reads 1"):
+    with pytest.raises(
+        StoreError, match="has store format 99, this version of lmc_fast reads up to 2"
+    ):
         open_existing(tmp_path)
+
+
+def test_accuracies_come_back(tmp_path: Path, tiny: WidthConfig) -> None:
+    alphas, losses = np.linspace(0, 1, 3), np.array([0.0, 1e-17, 2.0])
+    with make(tmp_path, tiny) as store:
+        store.add(row(0), [Curve("gap", "test", alphas, losses, np.array([0.5, 0.25, 1.0]))])
+        (found,) = store.curves(CellKey(3, 0.1, 0, 1))
+    np.testing.assert_array_equal(found.accuracies, [0.5, 0.25, 1.0])
+
+
+def test_a_store_of_before_accuracies_is_read_and_gone_on_with(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    curve = Curve("gap", "population", np.linspace(0, 1, 3), np.array([0.0, 1e-17, 2.0]))
+    with make(tmp_path, tiny) as store:
+        store.add(row(0), [curve])
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute("ALTER TABLE curves DROP COLUMN accuracies")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for opened in (open_existing(tmp_path), make(tmp_path, tiny)):
+        with opened as store:
+            (found,) = store.curves(CellKey(3, 0.1, 0, 1))
+            assert found.accuracies is None
+            np.testing.assert_array_equal(found.losses, curve.losses)
+    with make(tmp_path, tiny) as store:
+        store.add(row(2), [curve._replace(accuracies=np.ones(3))])
+    with open_existing(tmp_path) as store:
+        (found,) = store.curves(CellKey(3, 0.1, 2, 3))
+        np.testing.assert_array_equal(found.accuracies, np.ones(3))
 
 
 def test_a_full_disk_loses_no_row_that_was_there(tmp_path: Path, tiny: WidthConfig) -> None:

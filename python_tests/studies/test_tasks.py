@@ -16,8 +16,8 @@ from lmc_fast.studies.tasks import DatasetTask, TeacherTask, make_task
 from lmc_fast.weights import Weights
 
 
-def images() -> DatasetTask:
-    overrides = ["steps=2", "batch_size=8", "alphas=3", "problem.train_samples=50"]
+def images(*more: str) -> DatasetTask:
+    overrides = ["steps=2", "batch_size=8", "alphas=3", "problem.train_samples=50", *more]
     task = make_task(load_config("width", data="digits", overrides=overrides))
     assert isinstance(task, DatasetTask)
     return task
@@ -29,6 +29,8 @@ def test_loss_of_the_zero_network() -> None:
     assert isinstance(task, TeacherTask)
     assert task.zero_loss == pytest.approx((5 / 2 + 20 / (2 * math.pi)) / 2, rel=1e-12)
     assert images().zero_loss == pytest.approx(math.log(10))
+    # One of ten targets is 1, and the squared loss is halved.
+    assert images("problem.loss=mse").zero_loss == 0.5
 
 
 def test_students_that_learnt_nothing_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +87,32 @@ def test_barriers_on_images_are_those_of_each_split() -> None:
         assert result.curve.accuracies is not None
         accuracy = (logits.argmax(1) == y).double().mean()
         assert float(result.curve.accuracies[0, 0]) == pytest.approx(float(accuracy))
+
+
+def test_squared_losses_on_images_are_of_one_hot_targets() -> None:
+    task = images("problem.loss=mse", "method=adam", "steps=30")
+    trained = task.train([0, 1], 4, 0.01, None)
+    a, b = trained.take(torch.tensor([0])), trained.take(torch.tensor([1]))
+    for split, result in task.barriers(a, b).items():
+        x, y = task.samples[split]
+        f = (x @ a.w1[0].T).relu() @ a.w2[0].T
+        loss = 10 / 2 * torch.nn.functional.mse_loss(f, torch.eye(10)[y])
+        assert float(result.curve.losses[0, 0]) == pytest.approx(float(loss), rel=1e-5)
+        if split == "train":
+            assert float(trained.loss[0]) == pytest.approx(float(loss), rel=1e-5)
+        assert result.curve.accuracies is not None
+        accuracy = (f.argmax(1) == y).double().mean()
+        assert float(result.curve.accuracies[0, 0]) == pytest.approx(float(accuracy))
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_students_of_adam_do_not_depend_on_the_chunk_or_on_threads(loss: str) -> None:
+    task = images(f"problem.loss={loss}", "method=adam", "steps=12")
+    together = task.train([4, 5, 6, 7], 13, 0.01, 2).weights
+    for seeds, rows, threads in (([6], [2], 1), ([5, 4], [1, 0], 2), ([4, 5, 6, 7], range(4), 1)):
+        some = task.train(seeds, 13, 0.01, threads).weights
+        assert torch.equal(some.w1, together.w1[list(rows)])
+        assert torch.equal(some.w2, together.w2[list(rows)])
 
 
 def test_a_task_is_kept_for_its_configuration_and_device() -> None:

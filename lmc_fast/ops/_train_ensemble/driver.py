@@ -13,6 +13,18 @@ from .outputs import Outputs, state_dtype
 from .stepwise import train_stepwise
 
 
+def train_on_cpu(problem: EnsembleProblem, threads: int) -> Outputs:
+    """Train an ensemble step by step, for methods that the native call does not know."""
+    outputs = Outputs.of(problem)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        train_stepwise(problem, outputs)
+    finally:
+        torch.set_num_threads(before)
+    return outputs
+
+
 def train_on_cuda(problem: EnsembleProblem) -> Outputs:
     """Train an ensemble on the CUDA device of its students.
 

@@ -25,7 +25,7 @@ def fits(problem: EnsembleProblem) -> bool:
     """Whether the kernels take students of these sizes, whatever the ensemble."""
     _, m, d = problem.w1.shape
     is_float64 = problem.method == "population_gd" or problem.w1.dtype == torch.float64
-    return _native.train_ensemble_cuda_fits(
+    return problem.method != "adam" and _native.train_ensemble_cuda_fits(
         problem.method,
         is_float64,
         m,

@@ -69,6 +69,8 @@ def stepwise_bytes(problem: EnsembleProblem) -> Bytes:
     # The weights, the next ones, gradients, a block's gradients, two temporaries; squares in
     # float64 and their partial sums; masks.
     each = m * (d + c) * (6 * itemsize + 3 * 8 + 2) + 1024
+    if problem.method == "adam":  # both means and the direction, with temporaries
+        each += m * (d + c) * 5 * itemsize
     if population or problem.x is None:  # the population loss takes float64 weights
         each += m * (d + c) * 8
     if not population:
@@ -80,7 +82,7 @@ def stepwise_bytes(problem: EnsembleProblem) -> Bytes:
             each += 2 * n * d * itemsize
         if problem.own_y:
             each += n * c * (itemsize + 3 * 8)
-        if problem.method == "sgd":
+        if problem.on_batches:
             each += problem.batch_size * ((d + c) * itemsize + 2 * 8)
             each += 2 * 2 * 8 * n  # the orders of two epochs
         if problem.x is None:

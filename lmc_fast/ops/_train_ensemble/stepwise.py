@@ -17,6 +17,7 @@ from ...reference.train_ensemble import DIVERGENCE_FACTOR
 from .chunks import in_chunks
 from .objectives import objective_of, sum_per_student, zero_loss
 from .outputs import Outputs, state_dtype
+from .update_rules import rule_of
 
 
 @torch.no_grad()
@@ -37,11 +38,12 @@ class _Training:
     def __init__(self, problem: EnsembleProblem, outputs: Outputs) -> None:
         self.problem, self.outputs = problem, outputs
         w1, w2 = problem.w1, problem.w2
-        self.exact = problem.method != "sgd"  # what is descended is the full objective
+        self.exact = not problem.on_batches  # what is descended is the full objective
         state = state_dtype(problem)
         self.w1, self.w2 = w1.to(state).contiguous(), w2.to(state).contiguous()
         self.lr = problem.lr.to(w1.device, state)[:, None, None]
         self.objective = objective_of(problem)
+        self.rule = rule_of(problem, self.w1, self.w2)
         self.step = 0
         self.rows = torch.arange(len(w1), device=w1.device)
         self.running = torch.ones_like(self.rows, dtype=torch.bool)
@@ -85,8 +87,9 @@ class _Training:
             if dw2 is not None:
                 squares = squares + sum_per_student(dw2.double().square())
             moving &= ~(squares.sqrt() <= self.problem.tol)
-        next1 = self.w1 - self.lr * dw1
-        next2 = self.w2 if dw2 is None else self.w2 - self.lr * dw2
+        step1, step2 = self.rule(dw1, dw2)
+        next1 = self.w1 - self.lr * step1
+        next2 = self.w2 if step2 is None else self.w2 - self.lr * step2
         finite = self._finite(next1) & self._finite(next2)
         self.diverged |= moving & ~finite
         moving &= finite
@@ -114,6 +117,7 @@ class _Training:
         self.problem = self.problem.of_students(kept)
         self.objective = objective_of(self.problem)
         kept = kept.to(self.w1.device)
+        self.rule.keep(kept)
         for name in ("w1", "w2", "lr", "rows", "running", "diverged", "steps", "limit"):
             setattr(self, name, getattr(self, name)[kept])
 

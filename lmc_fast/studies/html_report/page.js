@@ -37,8 +37,8 @@ function pairChooser(stored) {
     select.replaceChildren(...names.map((name, i) => new Option(name, i)));
   }
 
-  function losses(index) {
-    const bytes = Uint8Array.from(atob(stored.groups[index].losses), (c) => c.charCodeAt(0));
+  function numbers(packed) {
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
     return new Float32Array(bytes.buffer);
   }
 
@@ -48,7 +48,8 @@ function pairChooser(stored) {
   }
 
   function draw() {
-    const all = losses(group.value);
+    const { losses, accuracies } = stored.groups[group.value];
+    const all = numbers(losses);
     const matchings = stored.looks.length;
     const heights = stored.groups[group.value].pairs[pair.value][2][split.value];
     const start = (Number(pair.value) * stored.splits.length + Number(split.value)) * matchings;
@@ -71,7 +72,27 @@ function pairChooser(stored) {
       yaxis.range = [Math.log10(Math.max(low, smallest)) - 0.1, Math.log10(Math.max(...tops)) + 0.1];
     }
     const xaxis = { title: { text: "alpha (0: student a, 1: student b)" } };
-    Plotly.react("chart-pair", traces, { ...LOOK, xaxis, yaxis }, CONFIG);
+    const layout = { ...LOOK, xaxis, yaxis };
+    if (accuracies !== null) {
+      // Below the losses, over the same alphas.
+      const shares = numbers(accuracies);
+      traces.push(...stored.looks.map(([label, color, dash], i) => ({
+        type: "scatter",
+        mode: "lines",
+        name: label,
+        showlegend: false,
+        yaxis: "y2",
+        x: stored.alphas,
+        y: Array.from(shares.subarray((start + i) * count, (start + i + 1) * count)),
+        line: { color, dash },
+      })));
+      yaxis.domain = [0.46, 1];
+      xaxis.anchor = "y2";
+      // Two panels need more room than the style sheet gives one.
+      document.getElementById("chart-pair").style.height = "42rem";
+      layout.yaxis2 = { domain: [0, 0.4], title: { text: `${stored.splits[split.value]} accuracy (%)` } };
+    }
+    Plotly.react("chart-pair", traces, layout, CONFIG);
   }
 
   fill(group, stored.groups.map(({ name }) => name));

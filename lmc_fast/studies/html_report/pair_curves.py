@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..cells import column
 from ..config import TeacherProblem
 from ..plot_alpha import typical_pair
-from ..plot_style import LOOKS
+from ..plot_style import LOOKS, loss_name, unit_of
 from ..store import CellKey, Row, Store
 from ..summary import Group, Summary
 from .chart import DASHES
@@ -23,7 +23,8 @@ def pair_curves(summary: Summary, store: Store) -> dict[str, Any] | None:
     """Everything the page needs to draw the curves of a chosen pair; None without any curve.
 
     Losses are kept as little-endian float32 in base64: about five bytes each. Those of a pair are
-    in the order of split, matching, alpha.
+    in the order of split, matching, alpha. Accuracies in percent are kept likewise where all of a
+    group's curves have them.
     """
     matchings, splits = list(summary.config.matchings), list(summary.splits)
     typical = typical_pair(summary)
@@ -33,6 +34,7 @@ def pair_curves(summary: Summary, store: Store) -> dict[str, Any] | None:
     for place, group in zip(places(summary, summary.groups), summary.groups, strict=True):
         pairs: list[list[Any]] = []
         packed: list[npt.NDArray[np.float64]] = []
+        scored: list[npt.NDArray[np.float64] | None] = []
         for row in group.sound:
             key = _key(group, row)
             found = {(c.split, c.matching): c for c in store.curves(key)}
@@ -43,16 +45,25 @@ def pair_curves(summary: Summary, store: Store) -> dict[str, Any] | None:
             if typical is not None and typical[1] == key:
                 first = [len(groups), len(pairs)]
             packed += [curve.losses for curve in ordered]
+            scored += [curve.accuracies for curve in ordered]
             pairs.append([row["seed_a"], row["seed_b"], _heights(summary, row)])
         if pairs:
-            losses = base64.b64encode(np.concatenate(packed).astype("<f4").tobytes())
             name = f"m = {group.width}, lr = {group.lr:.4g}"
             if summary.bracket is not None:
                 name += f" ({place:.3f} of the threshold)"
-            groups.append({"name": name, "pairs": pairs, "losses": losses.decode()})
+            shares = [100 * curve for curve in scored if curve is not None]
+            groups.append(
+                {
+                    "name": name,
+                    "pairs": pairs,
+                    "losses": _packed(packed),
+                    "accuracies": _packed(shares) if len(shares) == len(scored) else None,
+                }
+            )
     if not groups:
         return None
-    teacher = isinstance(summary.config.problem, TeacherProblem)
+    problem = summary.config.problem
+    teacher = isinstance(problem, TeacherProblem)
     return {
         "alphas": alphas,
         "splits": splits,
@@ -60,8 +71,12 @@ def pair_curves(summary: Summary, store: Store) -> dict[str, Any] | None:
         "groups": groups,
         "first": first,
         "log": teacher,
-        "unit": "loss" if teacher else "cross entropy (nats)",
+        "unit": "loss" if teacher else loss_name(problem) + unit_of(problem, " ({})"),
     }
+
+
+def _packed(curves: list[npt.NDArray[np.float64]]) -> str:
+    return base64.b64encode(np.concatenate(curves).astype("<f4").tobytes()).decode()
 
 
 def _heights(summary: Summary, row: Row) -> list[list[float | None]]:
