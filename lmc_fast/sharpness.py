@@ -11,9 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .losses import check_inputs
 from .ops.population_loss import OP as POPULATION_LOSS
 from .reference.population_loss import input_scale
 from .weights import as_teacher, as_weights
+
+_Product = Callable[[Tensor], Tensor]
+_Products = Callable[[Tensor, Tensor], _Product]
 
 # Balances the h^2 of a central difference against eps / h.
 _STEP = 6e-6
@@ -24,21 +28,23 @@ _STEP_PER_NEURON = 1e-3
 def sharpness(
     w1: Tensor,
     w2: Tensor | None,
-    teacher: object,
+    teacher: object = None,
     inputs: str = "gaussian",
     radius: float = 1.0,
     *,
+    x: Tensor | None = None,
     iterations: int = 200,
     tol: float = 1e-6,
     seed: int = 0,
 ) -> Tensor:
-    """Largest eigenvalue of the Hessian of the population loss in w1, for S students.
+    """Largest eigenvalue of the Hessian in w1 of the population's or the samples' squared loss.
 
     Power iteration, improved to the largest Ritz value over all its iterates (Lanczos with full
     reorthogonalisation; Golub and Van Loan, Matrix Computations, section 10.1), so that a negative
     eigenvalue of larger size does not mislead it. A Hessian-vector product is a central difference
-    of the closed-form gradient. A student's value does not depend on the other students, to the
-    last bit.
+    of the closed-form gradient; on n samples it is J^T J / n times the vector, J being the outputs'
+    derivative, since a ReLU network is piecewise linear in w1. A student's value does not depend on
+    the other students, to the last bit.
 
     Parameters
     ----------
@@ -46,9 +52,11 @@ def sharpness(
     w2 : Tensor, shape (S, c, m) or (c, m), or None
         None means one output of ones.
     teacher, inputs, radius
-        As for :func:`lmc_fast.population_loss`.
+        As for :func:`lmc_fast.population_loss`; the teacher is needed without x.
+    x : Tensor, shape (n, d), optional
+        Samples, instead of the population. Their targets do not matter.
     iterations : int
-        Most Hessian-vector products, two gradients each.
+        Most Hessian-vector products, two gradients or two passes over the samples each.
     tol : float
         Stop once the residual |H q - value q| is at most this times the value, which bounds its
         error.
@@ -60,40 +68,83 @@ def sharpness(
     float64 Tensor, shape (S,)
         On the students' device. Neurons that are exactly zero are left out, since the loss has a
         kink there and gradient descent does not move them; 0 for a network of zeros.
+
+    Raises
+    ------
+    ValueError
+        Neither or both of teacher and x, or what does not fit the students.
     """
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1; got {iterations}")
     weights = as_weights(w1 if w2 is None else (w1, w2), "student")
     w1, w2 = weights.w1.detach().double(), weights.w2.detach().double()
     _, m, d, c = weights.sizes
-    v1, v2 = (t.to(w1.device) for t in as_teacher(teacher, d, c))
-    scale = input_scale(inputs, radius, d)
+    if (teacher is None) == (x is None):
+        raise ValueError(
+            "sharpness needs a teacher, for the population's loss, or samples x (n, d); "
+            f"got {'neither' if x is None else 'both'}"
+        )
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(m, d, generator=generator, dtype=torch.float64).to(w1.device)
+    if x is not None:
+        samples = check_inputs(x.double(), d, w1.dtype, w1.device).detach()
+        products = _sample_products(samples)
+    else:
+        v1, v2 = (t.to(w1.device) for t in as_teacher(teacher, d, c))
+        products = _population_products(v1, v2, input_scale(inputs, radius, d))
 
     def largest(neurons: Tensor, outputs: Tensor) -> Tensor:
-        outputs = outputs.expand(2, c, m)
-
-        def gradients(pair: Tensor) -> Tensor:
-            # The op itself: what was checked above is not checked again in every iteration.
-            args = (pair, outputs, v1, v2, scale, [True, False])
-            return POPULATION_LOSS(*args)[1]  # type: ignore[no-any-return]
-
-        return _largest_eigenvalue(neurons, gradients, start, iterations, tol)
+        return _largest_eigenvalue(neurons, products(neurons, outputs), start, iterations, tol)
 
     # One by one: sums over a batch, and when it stops, would depend on who else is in it.
     return torch.stack([largest(*student) for student in zip(w1, w2, strict=True)])
 
 
+def _population_products(v1: Tensor, v2: Tensor, scale: float) -> _Products:
+    """Hessian-vector products of the population loss, by central differences."""
+
+    def at(neurons: Tensor, outputs: Tensor) -> _Product:
+        norms: Tensor = torch.linalg.vector_norm(neurons, dim=1)
+        alive = norms[norms > 0]
+        if len(alive) == 0:
+            return torch.zeros_like
+        step = min(_STEP * float(alive.max()), _STEP_PER_NEURON * float(alive.min()))
+        pair = outputs.expand(2, *outputs.shape)
+
+        def product(direction: Tensor) -> Tensor:
+            move = step * direction
+            # The op itself: what was checked above is not checked again in every iteration.
+            args = (torch.stack([neurons + move, neurons - move]), pair, v1, v2, scale)
+            above, below = POPULATION_LOSS(*args, [True, False])[1]
+            return (above - below) / (2 * step)  # type: ignore[no-any-return]
+
+        return product
+
+    return at
+
+
+def _sample_products(x: Tensor) -> _Products:
+    """Hessian-vector products of the squared loss on x (n, d)."""
+
+    def at(neurons: Tensor, outputs: Tensor) -> _Product:
+        active = (x @ neurons.T > 0).double()
+
+        def product(direction: Tensor) -> Tensor:
+            moved = (active * (x @ direction.T)) @ outputs.T  # (n, c)
+            return (active * (moved @ outputs)).T @ x / len(x)
+
+        return product
+
+    return at
+
+
 def _largest_eigenvalue(
-    w1: Tensor, gradients: Callable[[Tensor], Tensor], start: Tensor, iterations: int, tol: float
+    w1: Tensor, hessian: _Product, start: Tensor, iterations: int, tol: float
 ) -> Tensor:
-    """Of the Hessian at w1 (m, d), where ``gradients`` maps (2, m, d) to (2, m, d)."""
-    norms: Tensor = torch.linalg.vector_norm(w1, dim=1, keepdim=True)
-    alive = norms > 0
+    """Of the Hessian at w1 (m, d), which ``hessian`` multiplies with a direction (m, d)."""
+    alive = torch.linalg.vector_norm(w1, dim=1, keepdim=True) > 0
     if not bool(alive.any()):
         return w1.new_zeros(())
-    step = min(_STEP * float(norms.max()), _STEP_PER_NEURON * float(norms[alive].min()))
     q = (alive * start).flatten()
     q = q / torch.linalg.vector_norm(q)
     basis = q[None]
@@ -101,9 +152,7 @@ def _largest_eigenvalue(
     diagonal: list[float] = []
     beside: list[float] = []
     while True:
-        move = step * q.view_as(w1)
-        above, below = gradients(torch.stack([w1 + move, w1 - move]))
-        product = (alive * (above - below) / (2 * step)).flatten()
+        product = (alive * hessian(q.view_as(w1))).flatten()
         diagonal.append(float(q @ product))
         for _ in range(2):  # twice is enough for orthogonality to rounding
             product = product - (basis @ product) @ basis

@@ -4,6 +4,7 @@ import torch
 from compare import assert_close
 
 from lmc_fast import init_students, sample_global_minima, sharpness, teacher, train_ensemble
+from lmc_fast.data import sample_inputs
 from lmc_fast.reference.population_loss import population_loss
 
 
@@ -55,6 +56,38 @@ def test_by_hand():
     assert_close(got, torch.tensor([0.5], dtype=torch.float64), 1e-5)
 
 
+@pytest.mark.parametrize("c", [None, 2])
+def test_on_samples_it_is_that_of_the_full_hessian(c):
+    students = init_students([4, 5], 4, 3, scale=1.0, c=c)
+    x = sample_inputs(30, 3, seed=1)
+    y = torch.randn(30, c or 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    w1 = students.w1.clone()
+    w1[1, 2] = 0
+
+    def hessian(w1, w2):
+        alive = (w1 != 0).any(1)
+
+        def loss(neurons):
+            full = torch.zeros_like(w1).index_put((alive,), neurons)
+            return ((torch.relu(x @ full.T) @ w2.T - y) ** 2).sum(1).mean() / 2
+
+        size = w1[alive].numel()
+        return torch.autograd.functional.hessian(loss, w1[alive]).reshape(size, size)
+
+    got = sharpness(w1, students.w2, x=x)
+    pairs = zip(w1, students.w2, strict=True)
+    want = torch.stack([torch.linalg.eigvalsh(hessian(*pair))[-1] for pair in pairs])
+    assert_close(got, want, 2e-6 * want)
+    assert torch.equal(sharpness(w1[1:], students.w2[1:], x=x), got[1:])
+
+
+def test_on_samples_by_hand():
+    """One neuron, two samples of which it sees one, (3, 4): (w2 |x|)^2 / n = 4 * 25 / 2."""
+    x = torch.tensor([[3.0, 4.0], [-1.0, -1.0]], dtype=torch.float64)
+    w1, w2 = torch.ones(1, 2, dtype=torch.float64), torch.full((1, 1), 2.0, dtype=torch.float64)
+    assert_close(sharpness(w1, w2, x=x), torch.tensor([50.0], dtype=torch.float64), 1e-4)
+
+
 def test_zero_neurons_are_left_out():
     target = teacher(4, 3)
     w1 = sample_global_minima(target, 6, 4, seed=2, death=0.6)
@@ -93,3 +126,9 @@ def test_bad_input():
         sharpness(torch.ones(1, 2, 3), None, torch.ones(1, 3), iterations=0)
     with pytest.raises(ValueError, match=r"student.w1 must be finite"):
         sharpness(torch.full((1, 2, 3), torch.nan), None, torch.ones(1, 3))
+    with pytest.raises(ValueError, match=r"needs a teacher.*got neither"):
+        sharpness(torch.ones(1, 2, 3), None)
+    with pytest.raises(ValueError, match="got both"):
+        sharpness(torch.ones(1, 2, 3), None, torch.ones(1, 3), x=torch.ones(4, 3))
+    with pytest.raises(ValueError, match="x must be"):
+        sharpness(torch.ones(1, 2, 3), None, x=torch.ones(4, 5))

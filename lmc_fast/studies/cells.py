@@ -94,6 +94,11 @@ def column(quantity: str, matching: str, split: str = "population") -> str:
     return f"{quantity}_{matching}" + ("" if split == "population" else f"_{split}")
 
 
+def alive_column(step: int) -> str:
+    """Name of a student's alive neurons after some updates, without its side."""
+    return f"alive_at_{step}"
+
+
 def splits_of(config: StudyConfig) -> tuple[str, ...]:
     """Where a configuration measures losses; the first is the one that is trained on."""
     return ("population",) if isinstance(config.problem, TeacherProblem) else ("train", "test")
@@ -116,8 +121,10 @@ def measurement_columns(config: StudyConfig) -> dict[str, str]:
         "participation": "REAL",
     }
     images = not isinstance(config.problem, TeacherProblem)
-    if isinstance(config, LearningRateConfig) and not images:
-        sided["sharpness"] = "REAL"
+    if isinstance(config, LearningRateConfig):
+        if not images:
+            sided["sharpness"] = "REAL"
+        sided |= {alive_column(step): "INTEGER" for step in config.alive_steps}
     if images:
         sided |= {"accuracy_train": "REAL", "loss_test": "REAL", "accuracy_test": "REAL"}
     columns = {f"{name}_{side}": kind for name, kind in sided.items() for side in SIDES}
@@ -148,6 +155,10 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
     trained = task.train(seeds, chunk.width, chunk.lr, chunk.threads)
     rows: list[Row] = [dict(key._asdict()) for key in chunk.keys]
     _measure_students(task, trained, rows)
+    if isinstance(config, LearningRateConfig) and config.alive_steps:
+        counts = task.alive_at(seeds, chunk.width, chunk.lr, config.alive_steps, chunk.threads)
+        for step, values in zip(config.alive_steps, counts.unbind(1), strict=True):
+            _write_students(rows, alive_column(step), values)
     curves: list[list[Curve]] = [[] for _ in rows]
     sound = ~trained.failed.view(-1, 2).any(1)
     kept = [int(i) for i in sound.nonzero()[:, 0]]
@@ -184,9 +195,13 @@ def _measure_students(task: Task, trained: Trained, rows: list[Row]) -> None:
             # The Hessian at the last finite weights of a diverged student says nothing.
             measured["sharpness"] = curvature.cpu().masked_fill(trained.failed, float("nan"))
     for name, values in measured.items():
-        for i, value in enumerate(values.tolist()):
-            # SQLite has no NaN: a value that is not a number is absent.
-            rows[i // 2][f"{name}_{SIDES[i % 2]}"] = None if value != value else value
+        _write_students(rows, name, values)
+
+
+def _write_students(rows: list[Row], name: str, values: Tensor) -> None:
+    for i, value in enumerate(values.tolist()):
+        # SQLite has no NaN: a value that is not a number is absent.
+        rows[i // 2][f"{name}_{SIDES[i % 2]}"] = None if value != value else value
 
 
 def _measure_pairs(

@@ -40,7 +40,9 @@ class TeacherProblem(_Settings):
     """A teacher with M neurons and Gaussian or spherical inputs: loss and barrier in closed form.
 
     Letters as everywhere: d is the input dimension, M the teacher's width. A student at least as
-    wide as its teacher counts as converged when its population loss is at most ``converged_loss``.
+    wide as its teacher counts as converged when the loss it was trained on is at most
+    ``converged_loss``. ``samples`` are n fixed inputs, the same for all students, to be trained on
+    by methods gd and sgd; barriers are the population's all the same.
     """
 
     data: Literal["teacher"] = "teacher"
@@ -51,6 +53,8 @@ class TeacherProblem(_Settings):
     inputs: Literal["gaussian", "sphere"] = "gaussian"
     radius: Positive = 1.0
     converged_loss: Positive = 1e-4
+    samples: Count | None = None
+    samples_seed: Seed = 0
 
     @model_validator(mode="after")
     def _teacher_fits(self) -> TeacherProblem:
@@ -105,21 +109,41 @@ class GridConfig(_Settings):
 class StudyConfig(GridConfig):
     """Settings that the studies of trained students share.
 
-    w1 starts as N(0, ``init_scale``^2 / d); w2 is fixed to ones with a teacher, and starts as
-    N(0, ``w2_scale``^2 / m) and is trained with images.
+    w1 starts as N(0, ``init_scale``^2 / d), or with ``init_scale_per_width`` as
+    N(0, (``init_scale`` / m)^2 / d). With a teacher w2 is ones, and fixed; with images it starts as
+    N(0, ``w2_scale``^2 / m), and is trained; ``train_w2`` changes either. A student of width m
+    takes ``steps`` updates, or ``steps_per_neuron`` times m where that is more.
     """
 
     method: Literal["population_gd", "gd", "sgd"] = "population_gd"
     steps: Count = 2500
+    steps_per_neuron: Annotated[int, Field(ge=0)] = 0
     batch_size: Count | None = None
     tol: Annotated[float, Field(ge=0)] = 0.0
     init_scale: Positive = 0.1
+    init_scale_per_width: bool = False
+    train_w2: bool | None = None
     w2_scale: Positive = 1.0
     dtype: Literal["float32", "float64"] = "float64"
     matchings: tuple[MatchingName, ...] = ("none", "gap", "weights")
     definition: DefinitionName = "chord"
     alphas: Annotated[int, Field(ge=2)] = 25
     alive_threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+
+    @property
+    def trains_w2(self) -> bool:
+        """Whether w2 is trained too."""
+        if self.train_w2 is not None:
+            return self.train_w2
+        return not isinstance(self.problem, TeacherProblem)
+
+    def steps_at(self, width: int) -> int:
+        """Largest number of updates at one width."""
+        return max(self.steps, self.steps_per_neuron * width)
+
+    def init_scale_at(self, width: int) -> float:
+        """Norm, about, of a neuron's first weights at one width."""
+        return self.init_scale / width if self.init_scale_per_width else self.init_scale
 
     @field_validator("matchings")
     @classmethod
@@ -136,16 +160,26 @@ class StudyConfig(GridConfig):
                 f"method 'population_gd' needs a teacher; data '{self.problem.data}' has samples: "
                 "take method = 'sgd' or 'gd'"
             )
-        if self.method == "gd" and teacher:
+        samples = self.problem.samples if isinstance(self.problem, TeacherProblem) else None
+        if self.method == "gd" and teacher and samples is None:
             raise ValueError(
-                "method 'gd' trains on a fixed sample; a teacher has closed-form losses: "
-                "take method = 'population_gd', or 'sgd' for fresh samples every step"
+                "method 'gd' trains on a fixed sample: set problem.samples, or take method = "
+                "'population_gd' for the closed-form loss, or 'sgd' for fresh samples every step"
+            )
+        if self.method == "population_gd" and samples is not None:
+            raise ValueError(
+                "problem.samples goes with methods 'gd' and 'sgd'; got method 'population_gd', "
+                f"which has no samples, and {samples}: drop one"
             )
         if (self.method == "sgd") != (self.batch_size is not None):
             raise ValueError(
                 f"batch_size goes with method 'sgd' and only with it; got method '{self.method}' "
                 f"and batch_size {self.batch_size}: "
                 + ("set a number" if self.method == "sgd" else "set batch_size=none")
+            )
+        if samples is not None and self.batch_size is not None and self.batch_size > samples:
+            raise ValueError(
+                f"batch_size must be at most problem.samples = {samples}; got {self.batch_size}"
             )
         if self.definition == "midpoint" and self.alphas % 2 == 0:
             raise ValueError(
@@ -186,6 +220,7 @@ class LearningRateConfig(StudyConfig):
     a bracket is grown and bisected until it is narrower than ``bracket_tolerance`` of its upper
     end, training ``bracket_students`` students per probe; a step size is above the threshold when
     at least ``diverged_share`` of them diverge. ``grid`` lists step sizes as multiples of it.
+    Alive neurons are counted at the end, and after each number of updates in ``alive_steps``.
     """
 
     study = "learning-rate"
@@ -197,6 +232,7 @@ class LearningRateConfig(StudyConfig):
     bracket_students: Count = 16
     bracket_tolerance: Annotated[float, Field(ge=1e-6, lt=0.5)] = 0.005
     diverged_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    alive_steps: Annotated[tuple[Count, ...], AfterValidator(lambda v: _rises(v) if v else v)] = ()
 
     def first_lr(self) -> float:
         """The calm step size from which the threshold is searched."""

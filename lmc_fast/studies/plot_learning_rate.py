@@ -13,10 +13,9 @@ from .plot_style import (
     GREY,
     PAGE,
     Measure,
-    count_failures,
     describe,
-    describe_pairs,
     draw_measure,
+    fine_print,
     legend_below,
     measures,
     new_figure,
@@ -111,6 +110,5 @@ def _axis_label(summary: Summary) -> str:
 
 def _title(summary: Summary) -> str:
     config, m = summary.config, summary.groups[0].width
-    lines = [f"Sparsity and barrier against learning rate, m = {m}: {describe(config)}"]
-    lines.append(describe_pairs(config, "step size"))
-    return "\n".join([*lines, *count_failures(summary)])
+    subject = f"Sparsity and barrier against learning rate, m = {m}"
+    return "\n".join([subject, describe(config), *fine_print(summary, "step size")])

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from .config import StudyConfig, TeacherProblem
+from .provenance import versions
 from .statistics import FEWEST, ROUNDING, Array, Interval, mean_interval
-from .summary import Group, Summary
+from .summary import Group, Summary, fate_of_stuck
 
 COLUMN = 3.3  # inches, one column
 PAGE = 6.8  # inches, both columns
@@ -86,18 +87,33 @@ def describe(config: StudyConfig) -> str:
     problem = config.problem
     if isinstance(problem, TeacherProblem):
         where = f"teacher with M = {problem.teacher_width} neurons, d = {problem.d}"
+        if problem.samples is not None:
+            where += f", n = {problem.samples:,} samples"
     else:
         where = {"digits": "8×8 digits", "mnist": "MNIST"}[problem.data] + ", cross entropy"
     how = {"population_gd": "population GD", "gd": "GD", "sgd": "SGD"}[config.method]
-    return f"{where}; {how}, {config.steps:,} steps"
+    if config.batch_size is not None:
+        how += f" with batches of {config.batch_size:,}"
+    steps = f"{config.steps:,} steps"
+    if config.steps_per_neuron:
+        steps += f" or {config.steps_per_neuron} m"
+    scale = f"{config.init_scale:.3g}" + ("/m" if config.init_scale_per_width else "")
+    return f"{where}; {how}, {steps}, first weights of scale {scale}"
 
 
-def describe_pairs(config: StudyConfig, per: str) -> str:
-    """How many pairs, and what their bands are; ``per`` is width or step size."""
-    if config.pairs < FEWEST:
-        return f"{config.pairs} pairs per {per}: too few for intervals"
+def fine_print(summary: Summary, per: str) -> list[str]:
+    """Lines on seeds, pairs, bands, exclusions and code; ``per`` is width or step size."""
+    config = summary.config
+    seeds = f"seeds {config.first_seed} to {config.first_seed + 2 * config.pairs - 1}"
     bands = f"95% bootstrap intervals of mean barriers ({FEWEST} pairs or more)"
-    return f"{config.pairs} pairs per {per}, bands: {bands}"
+    few = config.pairs < FEWEST
+    rows = [row for group in summary.groups for row in group.rows]
+    return [
+        f"{config.pairs} pairs per {per} ({seeds})"
+        + (": too few for intervals" if few else f", bands: {bands}"),
+        *count_failures(summary),
+        "computed by " + ", ".join(versions(rows)),
+    ]
 
 
 def count_failures(summary: Summary) -> list[str]:
@@ -106,7 +122,7 @@ def count_failures(summary: Summary) -> list[str]:
     if summary.failed:
         parts.append(f"{summary.failed} failed (diverged or dead; their pairs are left out)")
     if summary.stuck:
-        parts.append(f"{summary.stuck} did not converge (kept)")
+        parts.append(f"{summary.stuck} did not converge ({fate_of_stuck(summary)})")
     return [f"of {summary.students:,} students " + ", ".join(parts)] if parts else []
 
 

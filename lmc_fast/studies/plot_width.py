@@ -13,16 +13,15 @@ from .plot_style import (
     GREY,
     PAGE,
     Measure,
-    count_failures,
     describe,
-    describe_pairs,
     draw_measure,
+    fine_print,
     legend_below,
     measures,
     new_figure,
 )
 from .plot_theory import draw_dense
-from .statistics import TailFit
+from .statistics import Peak, TailFit, short
 from .summary import Summary
 from .theory_summary import TheorySummary
 
@@ -33,7 +32,7 @@ def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figur
     There, too, the dense law of a theory study of the same problem, if one is given.
     """
     panels = measures(summary.config)
-    figure = new_figure(PAGE, 3.5 if len(panels) == 1 else 2.9)
+    figure = new_figure(PAGE, 3.8 if len(panels) == 1 else 3.2)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, measure in zip(row, panels, strict=True):
         _draw_panel(axes, summary, measure, with_tail=measure is panels[0])
@@ -42,7 +41,7 @@ def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figur
     if theory is not None:
         draw_dense(row[0], theory, summary.groups[-1].width)
     figure.suptitle(_title(summary), fontsize=8)
-    legend_below(figure, row[0], columns=3)
+    legend_below(figure, row[0], columns=2)
     return figure
 
 
@@ -54,6 +53,9 @@ def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bo
     tail = summary.tail(best, measure.split) if with_tail else None
     if tail is not None:
         _draw_tail(axes, tail, best)
+    peak = summary.peak(best, measure.split) if with_tail else None
+    if peak is not None:
+        _mark_peak(axes, peak)
     axes.set_xscale("log")
     _mark_teacher(axes, summary)
     axes.set_xlabel("student width m")
@@ -73,6 +75,21 @@ def _draw_tail(axes: Axes, tail: TailFit, name: str) -> None:
     # The guide starts above the fit so that the two slopes can be compared, not confused.
     guide = 2.5 * tail.at(span[:1])[0] * (span / span[0]) ** -0.5
     axes.plot(span, guide, color=GREY, linewidth=1, linestyle=(0, (6, 2)), label="$m^{-1/2}$ guide")
+
+
+def _mark_peak(axes: Axes, peak: Peak) -> None:
+    place, height = peak
+    axes.plot(
+        place.value,
+        height.value,
+        "o",
+        markersize=8,
+        markerfacecolor="none",
+        markeredgecolor="#000000",
+        markeredgewidth=0.8,
+        label=f"peak: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
+        f"{short(height.value)}{height.ends(short)}",
+    )
 
 
 def _mark_teacher(axes: Axes, summary: Summary) -> None:
@@ -95,8 +112,5 @@ def _width_ticks(axes: Axes, summary: Summary, factor: float) -> None:
 
 
 def _title(summary: Summary) -> str:
-    lines = [
-        "Loss barrier modulo permutation against width: " + describe(summary.config),
-        describe_pairs(summary.config, "width"),
-    ]
-    return "\n".join([*lines, *count_failures(summary)])
+    subject = "Loss barrier modulo permutation against width"
+    return "\n".join([subject, describe(summary.config), *fine_print(summary, "width")])

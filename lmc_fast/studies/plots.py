@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from .config import LearningRateConfig, TheoryConfig
+from .plot_alive import alive_figure
 from .plot_alpha import alpha_figure
 from .plot_learning_rate import learning_rate_figure
 from .plot_style import save, style
@@ -74,5 +75,6 @@ def _figures(store: Store, theory: Path | None) -> dict[str, Callable[[], Figure
         f"barrier-vs-{config.study}": lambda: (
             learning_rate_figure(summary) if rates else width_figure(summary, law)
         ),
+        "alive-vs-updates": lambda: alive_figure(summary),
         "barrier-along-alpha": lambda: alpha_figure(summary, store),
     }

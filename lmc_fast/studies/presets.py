@@ -103,6 +103,18 @@ def config_from_json(text: str) -> AnyConfig:
     return parse_config(settings.pop("study"), settings)
 
 
+def same_settings(stored: str, config: GridConfig) -> bool:
+    """Whether a canonical text says the same as a configuration.
+
+    A text that an earlier version wrote lacks the settings added since: their defaults are what
+    that version did.
+    """
+    try:
+        return config_from_json(stored).canonical() == config.canonical()
+    except ConfigError:
+        return False
+
+
 def difference(stored: str, given: str) -> list[str]:
     """Settings in which two canonical texts differ, as ``key: stored -> given`` lines."""
     old, new = _flatten(json.loads(stored)), _flatten(json.loads(given))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def provenance(device: torch.device = CPU) -> dict[str, str]:
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
         "backend": device_name(device),
     }
+
+
+def versions(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """Every version and commit of the package that computed some row."""
+    found = {(str(row["version"]), str(row["commit"])) for row in rows}
+    return [f"lmc_fast {version} (commit {commit})" for version, commit in sorted(found)]
 
 
 def _commit(package: Path) -> str:

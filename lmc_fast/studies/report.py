@@ -19,8 +19,8 @@ from rich.table import Table
 
 from ..barrier import Barrier
 from .config import LearningRateConfig
-from .statistics import FEWEST, Array
-from .summary import Group, Summary
+from .statistics import FEWEST, Array, short
+from .summary import Group, Summary, fate_of_stuck
 
 
 class ProgressBar:
@@ -160,14 +160,6 @@ def _barrier(group: Group, name: str, split: str, with_interval: bool) -> str:
     return short(barrier.value) + (barrier.ends(short) if with_interval else "")
 
 
-def short(value: float) -> str:
-    """Two digits, without the zeros of the exponent: 2.9e-2."""
-    if value == 0:
-        return "0"
-    digits, exponent = f"{value:.1e}".split("e")
-    return f"{digits}e{int(exponent)}"
-
-
 def _typical_loss(group: Group) -> str:
     losses = group.student_values("loss")
     return short(float(np.median(losses))) if len(losses) else "-"
@@ -187,6 +179,7 @@ def _caption(summary: Summary) -> str:
             f"tail, m = {tail.first} to {tail.last}, '{best}', {split}: "
             f"mean barrier ~ m^{slope.value:.2f}{slope.ends('{:.2f}'.format)}"
         )
+    lines += _width_findings(summary)
     if summary.bracket is not None:
         low, high = summary.bracket
         lines.append(f"max: divergence threshold, between lr = {low:.5g} and {high:.5g}")
@@ -198,9 +191,34 @@ def _caption(summary: Summary) -> str:
             )
     counts = f"{summary.failed} of {summary.students} students failed (their pairs are left out)"
     if summary.stuck:
-        counts += f", {summary.stuck} did not converge (kept)"
+        counts += f", {summary.stuck} did not converge ({fate_of_stuck(summary)})"
     lines += ["alive: mean count; loss: median over students", counts]
     return "\n".join(lines)
+
+
+def _width_findings(summary: Summary) -> list[str]:
+    """Peak, sensitivity to the matcher, and how well the students have converged."""
+    best, split = summary.best_matching(), summary.splits[-1]
+    peak, lines = summary.peak(best, split), []
+    if peak is not None:
+        place, height = peak
+        lines.append(
+            f"peak, '{best}', {split}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
+            f"height {short(height.value)}{height.ends(short)}"
+        )
+    for name in summary.config.matchings:
+        gain = summary.matcher_gain(name, split) if name not in ("none", "random", best) else None
+        if gain is not None:
+            lines.append(
+                f"'{name}' over '{best}': {gain.low:.2f} (m = {gain.low_width}) to "
+                f"{gain.high:.2f} (m = {gain.high_width})"
+            )
+    left = summary.residual()
+    if left is not None:
+        lines.append(
+            f"endpoint loss over barrier: at most {short(left.high)} (m = {left.high_width})"
+        )
+    return lines
 
 
 def _barrier_cells(split: str, pair: int, result: Barrier) -> list[str]:

@@ -8,7 +8,8 @@ import math
 from rich.table import Table
 
 from ..grouped_minima import crossover_width
-from .report import narrow_table, short
+from .report import narrow_table
+from .statistics import short
 from .theory import problem_of
 from .theory_summary import DENSE, TheorySummary
 

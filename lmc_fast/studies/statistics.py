@@ -12,13 +12,14 @@ the samples, for normal ones in 93% (10) and 94% (20); without the correction in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtrit
 
 Array = npt.NDArray[np.float64]
+QuantileMethod = Literal["linear", "inverted_cdf"]
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -51,6 +52,21 @@ class TailFit(NamedTuple):
         """The fitted means at some widths."""
         fitted: Array = np.exp(self.intercept) * widths**self.exponent.value
         return fitted
+
+
+class Peak(NamedTuple):
+    """The width of the highest mean, and that mean; intervals resample pairs within widths."""
+
+    width: Interval
+    height: Interval
+
+
+def short(value: float) -> str:
+    """Two digits, without the zeros of the exponent: 2.9e-2."""
+    if value == 0:
+        return "0"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def bootstrap_means(values: Array, seed: int = 0, resamples: int = RESAMPLES) -> Array:
@@ -122,11 +138,42 @@ def tail_fit(widths: Sequence[int], samples: Sequence[Array], first: int) -> Tai
     return TailFit(_interval(slope, slopes, fewest), intercept, used[0][0], used[-1][0])
 
 
-def _interval(value: float, draws: Array, count: int) -> Interval:
+def highest_mean(widths: Sequence[int], samples: Sequence[Array], first: int) -> Peak | None:
+    """The highest mean among the widths from ``first``.
+
+    Parameters
+    ----------
+    widths : sequence of int, length W
+    samples : sequence of W arrays (P,)
+        Barriers at each width.
+    first : int
+
+    Returns
+    -------
+    Peak or None
+        None without a width left. Its location is one of the widths, and so are the ends of its
+        interval. The interval of the height is that of the largest of the resampled means: where
+        neighbours are level it lies a little high.
+    """
+    used = [(m, v) for m, v in zip(widths, samples, strict=True) if m >= first and len(v) > 0]
+    if not used:
+        return None
+    at = np.array([float(m) for m, _ in used])
+    means = np.array([np.mean(values) for _, values in used])
+    draws = np.stack([bootstrap_means(values, seed=i) for i, (_, values) in enumerate(used)])
+    fewest = min(len(values) for _, values in used)
+    best = int(np.argmax(means))
+    places = _interval(at[best], at[np.argmax(draws, axis=0)], fewest, "inverted_cdf")
+    return Peak(places, _interval(float(means[best]), draws.max(axis=0), fewest))
+
+
+def _interval(
+    value: float, draws: Array, count: int, method: QuantileMethod = "linear"
+) -> Interval:
     """Percentile interval of draws that were resampled from ``count`` values, widened for it."""
     if count < FEWEST:
         return Interval(value, np.nan, np.nan)
     quantile = stdtrit(count - 1, (1 - LEVEL) / 2)
     tail = ndtr(np.sqrt(count / (count - 1)) * quantile)
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    low, high = np.quantile(draws, [tail, 1 - tail], method=method)
     return Interval(value, float(low), float(high))

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from .checkpoints import remove_stale
 from .config import GridConfig, text_digest
 from .errors import StoreError
-from .presets import difference
+from .presets import difference, same_settings
 
 DATABASE = "study.sqlite"
 WEIGHTS = "weights"
@@ -231,7 +231,7 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
         except BaseException:
             connection.close()
             raise
-    if store.config_hash != config.digest():
+    if not same_settings(store.config_text, config):
         changes = "; ".join(difference(store.config_text, config.canonical()))
         store.close()
         raise StoreError(

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,16 @@ from .config import LearningRateConfig, StudyConfig, TeacherProblem, TheoryConfi
 from .errors import StoreError
 from .learning_rate import Bracket, bracket_of, edge_of_stability
 from .presets import config_from_json
-from .statistics import Array, Interval, TailFit, mean_interval, tail_fit
+from .statistics import (
+    ROUNDING,
+    Array,
+    Interval,
+    Peak,
+    TailFit,
+    highest_mean,
+    mean_interval,
+    tail_fit,
+)
 from .store import Row, Store
 
 
@@ -30,11 +40,12 @@ class Group:
     pairs : int
         Pairs with a row.
     sound : list of Row
-        Pairs without a failed student: what means are taken over.
+        What means are taken over: pairs without a failed student, and in a width study without one
+        that is stuck.
     failed : int
         Students that diverged or ended no better than the zero network.
     stuck : int
-        Sound students at least as wide as the teacher that did not reach ``converged_loss``.
+        Other students at least as wide as the teacher that did not reach ``converged_loss``.
     """
 
     width: int
@@ -73,6 +84,15 @@ class Group:
     def barrier(self, matching: str, split: str) -> Interval:
         """Mean barrier over sound pairs, with its bootstrap interval."""
         return mean_interval(self.values("barrier", matching, split))
+
+
+class Extremes(NamedTuple):
+    """Smallest and largest value of a ratio over the widths, and where they are taken."""
+
+    low: float
+    low_width: int
+    high: float
+    high_width: int
 
 
 @dataclass(frozen=True)
@@ -119,14 +139,62 @@ class Summary:
         """Power law fitted to the mean barrier of a width study's wide students."""
         if not isinstance(self.config, WidthConfig):
             return None
-        kept = [group for group in self.groups if group.sound]
-        if not kept:
+        widths, samples = self._barriers(matching, split)
+        if not widths:
             return None
-        widths = [group.width for group in kept]
-        samples = [group.values("barrier", matching, split) for group in kept]
         heights = np.array([np.mean(values) for values in samples])
         first = width.tail_start(self.config, np.array(widths), heights)
         return tail_fit(widths, samples, first)
+
+    def peak(self, matching: str, split: str) -> Peak | None:
+        """Where a width study's mean barrier is highest: with a teacher, beyond m = M."""
+        if not isinstance(self.config, WidthConfig):
+            return None
+        return highest_mean(*self._barriers(matching, split), width.peak_start(self.config))
+
+    def _barriers(self, matching: str, split: str) -> tuple[list[int], list[Array]]:
+        """Every width with a sound pair, and its barriers."""
+        kept = [group for group in self.groups if group.sound]
+        samples = [group.values("barrier", matching, split) for group in kept]
+        return [group.width for group in kept], samples
+
+    def matcher_gain(self, name: str, split: str) -> Extremes | None:
+        """Mean barrier of a matching over that of the best; beyond m = M with a teacher."""
+        return self._extremes(
+            lambda group: (
+                group.barrier(name, split).value / group.barrier(self.best_matching(), split).value
+            )
+        )
+
+    def residual(self) -> Extremes | None:
+        """Median endpoint loss over the mean matched barrier; beyond m = M, with a teacher."""
+        if not isinstance(self.config.problem, TeacherProblem):
+            return None
+        best, split = self.best_matching(), self.splits[0]
+        return self._extremes(
+            lambda group: (
+                float(np.median(group.student_values("loss"))) / group.barrier(best, split).value
+            )
+        )
+
+    def _extremes(self, ratio: Callable[[Group], float]) -> Extremes | None:
+        if not isinstance(self.config, WidthConfig):
+            return None
+        first, best = width.peak_start(self.config), self.best_matching()
+        kept = [
+            group
+            for group in self.groups
+            if group.width >= first and group.barrier(best, self.splits[-1]).value > ROUNDING
+        ]
+        if not kept:
+            return None
+        found = sorted((ratio(group), group.width) for group in kept)
+        return Extremes(*found[0], *found[-1])
+
+
+def fate_of_stuck(summary: Summary) -> str:
+    """What becomes of students that did not converge, in words."""
+    return "their pairs too" if isinstance(summary.config, WidthConfig) else "kept"
 
 
 def summarise(store: Store) -> Summary:
@@ -155,14 +223,27 @@ def summarise(store: Store) -> Summary:
 
 
 def _group(config: StudyConfig, m: int, lr: float, rows: list[Row]) -> Group:
-    sound = [row for row in rows if not any(row[f"failed_{side}"] for side in SIDES)]
-    failed = sum(int(row[f"failed_{side}"] or 0) for row in rows for side in SIDES)
-    group = Group(m, lr, rows, sound, failed, 0)
     problem = config.problem
-    if not isinstance(problem, TeacherProblem) or m < problem.teacher_width:
-        return group
-    stuck = int(np.sum(group.student_values("loss") > problem.converged_loss))
-    return Group(m, lr, rows, sound, failed, stuck)
+    least = np.inf
+    if isinstance(problem, TeacherProblem) and m >= problem.teacher_width:
+        least = problem.converged_loss
+
+    def failed(row: Row, side: str) -> bool:
+        return bool(row[f"failed_{side}"])
+
+    def stuck(row: Row, side: str) -> bool:
+        return not failed(row, side) and float(row[f"loss_{side}"] or 0) > least
+
+    def left_out(row: Row) -> bool:
+        # With the step size, how far students get is what is studied.
+        lost = any(stuck(row, side) for side in SIDES) and isinstance(config, WidthConfig)
+        return lost or any(failed(row, side) for side in SIDES)
+
+    def count(what: Callable[[Row, str], bool]) -> int:
+        return sum(what(row, side) for row in rows for side in SIDES)
+
+    sound = [row for row in rows if not left_out(row)]
+    return Group(m, lr, rows, sound, count(failed), count(stuck))
 
 
 def _numbers(rows: Sequence[Row], name: str) -> Array:

@@ -90,11 +90,28 @@ class Task(ABC):
 
     def train(self, seeds: Sequence[int], m: int, lr: float, threads: int | None) -> Trained:
         """Train one student of width m per seed with step size lr."""
-        result = self._train(seeds, m, lr, threads)
+        result = self._train(self.start(seeds, m), seeds, lr, self.config.steps_at(m), threads)
         weights = Weights(result.w1, None, result.w2, None)
         loss, steps, diverged = (t.cpu() for t in (result.loss, result.steps, result.diverged))
         failed = diverged | ~(loss < (1 - _MARGIN) * self.zero_loss)
         return Trained(weights, loss, steps, diverged, failed)
+
+    def alive_at(
+        self, seeds: Sequence[int], m: int, lr: float, steps: Sequence[int], threads: int | None
+    ) -> Tensor:
+        """Alive neurons (S, K) after each of K rising numbers of updates, NaN once diverged."""
+        start, taken = self.start(seeds, m), 0
+        lost = torch.zeros(len(seeds), dtype=torch.bool)
+        counts = []
+        for step in steps:
+            # Gradient descent goes on from where it was; other methods begin anew.
+            result = self._train(start, seeds, lr, step - taken, threads)
+            reached = Weights(result.w1, None, result.w2, None)
+            if self.config.method in ("population_gd", "gd"):
+                start, taken = reached, step
+            lost |= result.diverged.cpu()
+            counts.append(self.alive(reached).cpu().double().masked_fill(lost, float("nan")))
+        return torch.stack(counts, 1)
 
     def start(self, seeds: Sequence[int], m: int) -> Weights:
         """Weights of the students before training."""
@@ -106,7 +123,7 @@ class Task(ABC):
 
     @abstractmethod
     def _train(
-        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+        self, start: Weights, seeds: Sequence[int], lr: float, steps: int, threads: int | None
     ) -> EnsembleResult: ...
 
     @abstractmethod
@@ -120,7 +137,7 @@ class Task(ABC):
         return alive_count(weights.w1, weights.w2, self.config.alive_threshold)
 
     def sharpness(self, weights: Weights) -> Tensor | None:
-        """Largest Hessian eigenvalue (S,) of the loss in w1; None where there is no closed form."""
+        """Largest Hessian eigenvalue (S,) of the loss trained on; None where it is not known."""
         del weights
         return None
 
@@ -144,24 +161,36 @@ class TeacherTask(Task):
         zero = torch.zeros(1, 1, problem.d, dtype=torch.float64)
         self.zero_loss = float(population_loss(zero, None, teacher, problem.inputs, problem.radius))
         self.teacher = teacher.to(device)
+        self.samples: Tensor | None = None
+        if problem.samples is not None:
+            x = data.sample_inputs(
+                problem.samples,
+                problem.d,
+                problem.inputs,
+                problem.radius,
+                problem.samples_seed,
+                self.dtype,
+            )
+            self.samples = x.to(device)
 
     def _draw(self, seeds: Sequence[int], m: int) -> Weights:
-        scale = self.config.init_scale
+        scale = self.config.init_scale_at(m)
         return init_students(seeds, m, self.problem.d, scale=scale, dtype=self.dtype)
 
     def _train(
-        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+        self, start: Weights, seeds: Sequence[int], lr: float, steps: int, threads: int | None
     ) -> EnsembleResult:
         config, problem = self.config, self.problem
-        start = self.start(seeds, m)
         return train_ensemble(
             start.w1,
             start.w2,
             method=config.method,
             lr=lr,
-            steps=config.steps,
+            steps=steps,
             teacher=self.teacher,
+            x=self.samples,
             batch_size=config.batch_size,
+            train_w2=config.trains_w2,
             seeds=list(seeds),
             tol=config.tol,
             threads=threads,
@@ -185,6 +214,11 @@ class TeacherTask(Task):
         return {"population": result}
 
     def sharpness(self, weights: Weights) -> Tensor | None:
+        if self.config.trains_w2:
+            # What is computed is a part of the Hessian.
+            return None
+        if self.samples is not None:
+            return sharpness(weights.w1, weights.w2, x=self.samples)
         return sharpness(
             weights.w1,
             weights.w2,
@@ -239,29 +273,28 @@ class DatasetTask(Task):
             seeds,
             m,
             self.sizes.d,
-            scale=self.config.init_scale,
+            scale=self.config.init_scale_at(m),
             c=self.sizes.c,
             w2_scale=self.config.w2_scale,
             dtype=self.dtype,
         )
 
     def _train(
-        self, seeds: Sequence[int], m: int, lr: float, threads: int | None
+        self, start: Weights, seeds: Sequence[int], lr: float, steps: int, threads: int | None
     ) -> EnsembleResult:
         config = self.config
         x, y = self.samples["train"]
-        start = self.start(seeds, m)
         return train_ensemble(
             start.w1,
             start.w2,
             method=config.method,
             lr=lr,
-            steps=config.steps,
+            steps=steps,
             x=x,
             y=y,
             batch_size=config.batch_size,
             loss="cross_entropy",
-            train_w2=True,
+            train_w2=config.trains_w2,
             seeds=list(seeds),
             tol=config.tol,
             threads=threads,

@@ -34,3 +34,13 @@ def tail_start(
     if isinstance(config.problem, TeacherProblem):
         return 2 * config.problem.teacher_width
     return int(widths[int(np.argmax(heights))])
+
+
+def peak_start(config: WidthConfig) -> int:
+    """Smallest width at which the peak is looked for: m = M + 1, any width with images.
+
+    Below the teacher's width the barrier falls from its first, which is no peak.
+    """
+    if isinstance(config.problem, TeacherProblem):
+        return config.problem.teacher_width + 1
+    return 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmc_fast.studies.cells import column, measurement_columns, splits_of
+from lmc_fast.studies.cells import alive_column, column, measurement_columns, splits_of
 from lmc_fast.studies.config import LearningRateConfig, WidthConfig
 from lmc_fast.studies.learning_rate import Bracket, settings
 from lmc_fast.studies.provenance import PROVENANCE
@@ -17,11 +17,11 @@ from lmc_fast.studies.store import Curve, Probe, Row, create
 Config = WidthConfig | LearningRateConfig
 
 
-def fill_store(folder: Path, config: Config, failed: int = 0) -> Path:
+def fill_store(folder: Path, config: Config, failed: int = 0, loss: float = 1e-9) -> Path:
     """Fill a folder with invented rows.
 
     A barrier is lr / m x (1 + sin(pair) / 10), times 1, 10, 100 from the configuration's last
-    matching to its first; losses are 1/2, every neuron is alive, the divergence threshold is
+    matching to its first; losses are ``loss``, every neuron is alive, the divergence threshold is
     about 1, and the first ``failed`` students of every group have failed.
     """
     if isinstance(config, WidthConfig):
@@ -34,18 +34,23 @@ def fill_store(folder: Path, config: Config, failed: int = 0) -> Path:
             store.add_probe(Probe(1.01, 4, 4, None, 0.1))
         for m, lr in groups:
             for pair in range(config.pairs):
-                row, curves = _invent(config, m, lr, pair, failed)
+                row, curves = _invent(config, m, lr, pair, failed, loss)
                 store.add(row, curves)
     return folder
 
 
-def _invent(config: Config, m: int, lr: float, pair: int, failed: int) -> tuple[Row, list[Curve]]:
+def _invent(
+    config: Config, m: int, lr: float, pair: int, failed: int, loss: float
+) -> tuple[Row, list[Curve]]:
     row: Row = {"width": m, "lr": lr, "seed_a": 2 * pair, "seed_b": 2 * pair + 1}
     for name, kind in measurement_columns(config).items():
         row[name] = 0 if kind == "INTEGER" else 0.5
     for side, seed in (("a", 2 * pair), ("b", 2 * pair + 1)):
         row[f"alive_{side}"] = m
         row[f"failed_{side}"] = int(seed < failed)
+        row[f"loss_{side}"] = loss
+        if isinstance(config, LearningRateConfig):
+            row |= {f"{alive_column(step)}_{side}": m for step in config.alive_steps}
     alphas = np.linspace(0, 1, config.alphas)
     curves = []
     for power, matching in enumerate(reversed(config.matchings)):

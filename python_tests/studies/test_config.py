@@ -40,15 +40,17 @@ def test_hash_is_the_same_in_every_process() -> None:
     config = WidthConfig(pairs=2, widths=(3, 4))
     text = (
         '{"alive_threshold":0.001,"alphas":25,"batch_size":null,"definition":"chord",'
-        '"dtype":"float64","first_seed":0,"init_scale":0.1,"lr":4.0,"lr_per_width":true,'
+        '"dtype":"float64","first_seed":0,"init_scale":0.1,"init_scale_per_width":false,'
+        '"lr":4.0,"lr_per_width":true,'
         '"matchings":["none","gap","weights"],"method":"population_gd","pairs":2,'
         '"problem":{"converged_loss":0.0001,"d":10,"data":"teacher","inputs":"gaussian",'
-        '"radius":1.0,"teacher_kind":"orthonormal","teacher_seed":0,"teacher_width":5},'
-        '"steps":2500,"study":"width","tail_from":null,"tol":0.0,"w2_scale":1.0,"widths":[3,4]}'
+        '"radius":1.0,"samples":null,"samples_seed":0,"teacher_kind":"orthonormal",'
+        '"teacher_seed":0,"teacher_width":5},"steps":2500,"steps_per_neuron":0,"study":"width",'
+        '"tail_from":null,"tol":0.0,"train_w2":null,"w2_scale":1.0,"widths":[3,4]}'
     )
     assert config.canonical() == text
     # From `printf %s "$text" | sha256sum`.
-    assert config.digest() == "a684617dbe3ca79a"
+    assert config.digest() == "66e6279196c3da47"
 
 
 def test_hash_ignores_how_a_number_is_written_and_sees_its_value() -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.plot_alive import alive_figure
 from lmc_fast.studies.plot_alpha import alpha_figure
 from lmc_fast.studies.plot_learning_rate import learning_rate_figure
 from lmc_fast.studies.plot_style import LOOKS, LogFloor, style
@@ -47,10 +48,10 @@ def texts(figure: Figure) -> str:
 def test_every_study_draws_png_and_svg(tmp_path: Path, study: StudyName, data: str) -> None:
     fill_store(tmp_path / "study", small(study, data), failed=1)
     paths = plot_study(tmp_path / "study", tmp_path / "figures")
-    assert [path.name for path in paths] == [
-        f"barrier-vs-{study}.png", f"barrier-vs-{study}.svg",
-        "barrier-along-alpha.png", "barrier-along-alpha.svg",
-    ]  # fmt: skip
+    # The presets of images have no alive_steps.
+    alive = ["alive-vs-updates"] if (study, data) == ("learning-rate", "teacher") else []
+    names = [f"barrier-vs-{study}", *alive, "barrier-along-alpha"]
+    assert [path.name for path in paths] == [f"{n}.{end}" for n in names for end in ("png", "svg")]
     for path in paths:
         if path.suffix == ".png":
             assert path.read_bytes().startswith(b"\x89PNG")
@@ -256,9 +257,53 @@ def test_the_table_fits_eighty_columns(tmp_path: Path, study: StudyName, data: s
 
 
 def test_students_that_did_not_converge_are_counted(tmp_path: Path) -> None:
-    # Invented losses are 0.5: beyond converged_loss, which counts from m = M = 5 on.
-    fill_store(tmp_path, small("width"), failed=1)
+    # Beyond converged_loss, which counts from m = M = 5 on.
+    fill_store(tmp_path, small("width"), failed=1, loss=0.5)
     summary = summary_of(tmp_path)
     assert [group.stuck for group in summary.groups] == [0, 11, 11, 11, 11]
+    assert [len(group.sound) for group in summary.groups] == [5, 0, 0, 0, 0]
     with style():
-        assert "44 did not converge (kept)" in texts(width_figure(summary))
+        assert "44 did not converge (their pairs too)" in texts(width_figure(summary))
+
+
+def test_with_step_sizes_students_that_did_not_converge_are_kept(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("learning-rate"), loss=0.5)
+    summary = summary_of(tmp_path)
+    assert all(group.stuck == 12 and len(group.sound) == 6 for group in summary.groups)
+
+
+def test_alive_neurons_are_drawn_where_neurons_die(tmp_path: Path) -> None:
+    """The calmest step size, and those beyond the edge of stability, which is invented as 1."""
+    config = small("learning-rate").model_copy(update={"alive_steps": (10, 100)})
+    fill_store(tmp_path, config)
+    with style():
+        figure = alive_figure(summary_of(tmp_path))
+    assert figure is not None
+    lines = figure.axes[0].get_lines()
+    assert [line.get_label() for line in lines] == ["0.500", "0.900", "1.100"]
+    for line in lines:
+        assert np.array_equal(line.get_xydata(), [[10, 20], [100, 20]])
+    assert "seeds 0 to 11" in texts(figure)
+    bare = config.model_copy(update={"alive_steps": ()})
+    fill_store(tmp_path / "bare", bare)
+    assert alive_figure(summary_of(tmp_path / "bare")) is None
+
+
+def test_the_peak_is_looked_for_beyond_the_teachers_width(tmp_path: Path) -> None:
+    """Invented barriers fall with the width: 4 / m^2 (1 + sin(pair) / 10)."""
+    fill_store(tmp_path, small("width"))
+    summary = summary_of(tmp_path)
+    peak = summary.peak("gap", "population")
+    assert peak is not None
+    assert peak.width.value == 8
+    gain = summary.matcher_gain("weights", "population")
+    assert gain is not None
+    assert gain.low == pytest.approx(0.1)
+    left = summary.residual()
+    assert left is not None
+    mean = summary.groups[-1].barrier("gap", "population").value
+    assert (left.high, left.high_width) == (pytest.approx(1e-9 / mean), 32)
+    table = io.StringIO()
+    Console(file=table, width=80).print(study_table(summary))
+    assert "peak, 'gap', population: m = 8, height" in table.getvalue()
+    assert "at most" in table.getvalue()

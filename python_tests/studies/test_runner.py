@@ -83,7 +83,7 @@ def test_rows_agree_with_the_library_used_by_hand(tiny: WidthConfig, whole: list
 
     row = whole[-1]
     teacher = lmc_fast.teacher(10, 5)
-    start = lmc_fast.init_students([6, 7], 5, 10)
+    start = lmc_fast.init_students([6, 7], 5, 10, scale=1 / 5)
     trained = lmc_fast.train_ensemble(start.w1, lr=4 / 5, steps=20, teacher=teacher)
     assert trained.loss.tolist() == [row["loss_a"], row["loss_b"]]
     a, b = trained.w1[:1], trained.w1[1:]

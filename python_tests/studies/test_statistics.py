@@ -11,7 +11,9 @@ import pytest
 from lmc_fast.studies.statistics import (
     FEWEST,
     RESAMPLES,
+    Interval,
     bootstrap_means,
+    highest_mean,
     mean_interval,
     share_interval,
     tail_fit,
@@ -106,3 +108,35 @@ def test_rounding_is_left_out_of_the_fit() -> None:
 def test_too_few_widths_give_no_fit() -> None:
     assert tail_fit([10, 20], [np.ones(3), np.ones(3)], first=1) is None
     assert tail_fit([10, 20, 40], [np.ones(3), np.zeros(3), np.array([])], first=1) is None
+
+
+def test_the_highest_mean_and_where_it_is() -> None:
+    rng = np.random.default_rng(5)
+    samples = [height + rng.normal(size=400) for height in (9.0, 1.0, 3.0, 3.0, 0.0)]
+    found = highest_mean([4, 5, 6, 8, 10], samples, 5)
+    assert found is not None
+    # Two that are level share the location; the first width is left out.
+    assert found.width[1:] == (6, 8)
+    assert found.height.value == max(np.mean(samples[2]), np.mean(samples[3]))
+    assert found.height.low < found.height.value < found.height.high
+    assert found.height.high - found.height.low < 0.4
+
+
+def test_a_clear_peak_has_one_place() -> None:
+    rng = np.random.default_rng(6)
+    samples = [height + rng.normal(size=50) for height in (1.0, 5.0, 1.0)]
+    found = highest_mean([5, 6, 8], samples, 5)
+    assert found is not None
+    assert found.width == Interval(6, 6, 6)
+    assert highest_mean([5, 6, 8], samples, 9) is None
+
+
+def test_the_peaks_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    hits = 0
+    for _ in range(200):
+        samples = [height * rng.exponential(size=60) for height in (1.0, 4.0, 1.5)]
+        found = highest_mean([5, 6, 8], samples, 5)
+        assert found is not None
+        hits += found.height.low < 4 < found.height.high
+    assert hits >= 0.9 * 200

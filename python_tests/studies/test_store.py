@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from invented import fill_store
 
-from lmc_fast.studies.config import WidthConfig
+from lmc_fast.studies.config import WidthConfig, text_digest
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.store import (
     DATABASE,
@@ -293,3 +294,19 @@ def test_readers_of_a_store_leave_no_log_behind(tmp_path: Path, tiny: WidthConfi
     fill_store(tmp_path, tiny)
     open_existing(tmp_path).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [DATABASE, "weights"]
+
+
+def test_a_study_of_an_earlier_version_is_resumed(tmp_path: Path, tiny: WidthConfig) -> None:
+    """Its settings lack what was added since, whose defaults are what it did."""
+    make(tmp_path, tiny).close()
+    old = json.loads(tiny.canonical())
+    del old["steps_per_neuron"]
+    text = json.dumps(old, sort_keys=True, separators=(",", ":"))
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        for key, value in (("config", text), ("config_hash", text_digest(text))):
+            connection.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
+    connection.close()
+    same = tiny.model_copy(update={"steps_per_neuron": 0})
+    make(tmp_path, same).close()
+    with pytest.raises(StoreError, match=r"steps_per_neuron: stored absent, given 1"):
+        make(tmp_path, tiny.model_copy(update={"steps_per_neuron": 1}))

@@ -10,7 +10,7 @@ import torch
 
 from lmc_fast.ensemble import EnsembleResult
 from lmc_fast.studies import tasks
-from lmc_fast.studies.config import DataName
+from lmc_fast.studies.config import DataName, WidthConfig
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.tasks import DatasetTask, TeacherTask, make_task
 from lmc_fast.weights import Weights
@@ -124,3 +124,73 @@ def test_students_and_what_they_learn_from_are_on_the_device(
     if isinstance(task, DatasetTask):
         assert {t.device.type for pair in task.samples.values() for t in pair} == {"meta"}
         assert task.matching_inputs is task.samples["train"][0]
+
+
+SMALL = ["alphas=3", "steps=40", "problem.d=4", "problem.teacher_width=2"]
+
+
+def test_steps_and_first_weights_follow_the_width_where_asked() -> None:
+    config = load_config("width", overrides=[*SMALL, "steps_per_neuron=10"])
+    assert isinstance(config, WidthConfig)
+    assert (config.steps_at(3), config.steps_at(5)) == (40, 50)
+    assert (config.init_scale_at(2), config.init_scale_at(8)) == (0.5, 0.125)
+    task = make_task(config)
+    drawn = tasks.init_students([7], 5, 4, scale=1.0)
+    torch.testing.assert_close(task.start([7], 5).w1, drawn.w1 / 5)
+    assert task.train([7], 5, 0.1, None).steps.tolist() == [50]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [["method=gd", "problem.samples=30"], ["method=sgd", "batch_size=4", "problem.samples=30"]],
+)
+def test_a_teachers_student_may_learn_from_samples(settings: list[str]) -> None:
+    """The loss is that of the n samples, which all students share; the barrier the population's."""
+    task = make_task(load_config("width", overrides=[*SMALL, *settings]))
+    assert isinstance(task, TeacherTask)
+    assert task.samples is not None
+    assert task.samples.shape == (30, 4)
+    trained = task.train([0, 1], 3, 0.2, None)
+    alone = task.train([1], 3, 0.2, None)
+    assert torch.equal(alone.weights.w1[0], trained.weights.w1[1])
+    outputs = torch.relu(task.samples @ trained.weights.w1.mT).sum(-1)
+    error = outputs - task.teacher(task.samples).squeeze(-1)
+    torch.testing.assert_close(trained.loss, error.square().mean(1) / 2)
+    w1, w2 = trained.weights.w1, trained.weights.w2
+    a, b = (Weights(w1[i : i + 1], None, w2[i : i + 1], None) for i in (0, 1))
+    ends = task.barriers(a, b)["population"].curve.losses[0, [0, -1]]
+    exact = tasks.population_loss(trained.weights.w1, None, task.teacher)
+    torch.testing.assert_close(ends, exact)
+    assert not torch.allclose(exact, trained.loss, rtol=1e-3)
+    found = task.sharpness(trained.weights)
+    assert found is not None
+    torch.testing.assert_close(found, tasks.sharpness(w1, None, x=task.samples))
+
+
+def test_w2_is_trained_where_asked() -> None:
+    task = make_task(load_config("width", overrides=[*SMALL, "train_w2=true"]))
+    assert not torch.equal(task.train([0], 3, 0.2, None).weights.w2, torch.ones(1, 1, 3))
+    task = make_task(load_config("width", overrides=SMALL))
+    assert torch.equal(
+        task.train([0], 3, 0.2, None).weights.w2.double(), torch.ones(1, 1, 3).double()
+    )
+
+
+@pytest.mark.parametrize("method", [["method=population_gd"], ["method=sgd", "batch_size=8"]])
+def test_alive_neurons_on_the_way_are_those_of_shorter_runs(method: list[str]) -> None:
+    overrides = [*SMALL, *method, "alive_threshold=0.3", "init_scale=1.0"]
+
+    def after(steps: int) -> list[int]:
+        task = make_task(load_config("width", overrides=[*overrides, f"steps={steps}"]))
+        return task.alive(task.train(range(4), 6, 0.3, None).weights).tolist()
+
+    task = make_task(load_config("width", overrides=overrides))
+    counts = task.alive_at(range(4), 6, 0.3, [1, 10, 80], None)
+    assert counts.T.tolist() == [after(1), after(10), after(80)]
+    assert len(set(counts.flatten().tolist())) > 1
+
+
+def test_no_neuron_is_counted_once_a_student_has_diverged() -> None:
+    task = make_task(load_config("width", overrides=SMALL))
+    counts = task.alive_at([0, 1], 6, 1e3, [1, 30, 60], None)
+    assert torch.isnan(counts[:, 1:]).all()

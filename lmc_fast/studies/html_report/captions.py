@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import AnyConfig, LearningRateConfig
+from ..provenance import versions
 from ..statistics import FEWEST
 from ..store import Row
-from ..summary import Summary
-from .origin import versions
+from ..summary import Summary, fate_of_stuck
 
 
 def sample(config: AnyConfig, rows: Sequence[Row], per: str) -> str:
@@ -40,10 +40,10 @@ def exclusions(summary: Summary) -> str:
     written = (
         f"Of {summary.students:,} students {summary.failed:,} failed ({diverged:,} diverged, "
         f"{summary.failed - diverged:,} ended no better than the zero network); "
-        f"{pairs:,} pairs are left out for it."
+        f"{pairs:,} pairs are left out."
     )
     if summary.stuck:
-        written += f" {summary.stuck:,} did not converge and are kept."
+        written += f" {summary.stuck:,} did not converge ({fate_of_stuck(summary)})."
     return written
 
 

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from ..config import AnyConfig, TheoryConfig
 from ..plot_style import describe
 from ..presets import config_from_json
+from ..provenance import versions
 from ..report import study_table
 from ..report_theory import theory_table
 from ..store import Row, Store, open_existing, reported
@@ -22,7 +23,7 @@ from ..theory_summary import summarise_theory
 from . import captions
 from .chart import Chart
 from .elements import data, paragraph, section, table, terminal_table, text
-from .origin import origin_section, versions
+from .origin import origin_section
 from .pair_curves import pair_curves
 from .questions import QUESTIONS, TITLES
 from .theory_charts import theory_charts

@@ -15,12 +15,6 @@ from .elements import paragraph, section, table, text
 _COLUMNS = ("version", "commit", "machine", "backend")
 
 
-def versions(rows: Sequence[Row]) -> list[str]:
-    """Every version and commit of the package that computed some row."""
-    found = {(str(row["version"]), str(row["commit"])) for row in rows}
-    return [f"lmc_fast {version} (commit {commit})" for version, commit in sorted(found)]
-
-
 def origin_section(config: GridConfig, rows: Sequence[Row]) -> str:
     """Command, configuration, and the versions and machines of the rows."""
     settings = to_toml(config)

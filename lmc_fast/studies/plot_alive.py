@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Alive neurons against the number of updates, a line per step size."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .cells import SIDES, alive_column
+from .config import LearningRateConfig
+from .plot_style import PAGE, describe, fine_print, new_figure
+from .statistics import Array, Interval, mean_interval
+from .summary import Group, Summary
+
+
+def alive_figure(summary: Summary) -> Figure | None:
+    """Mean alive neurons after each of ``alive_steps``, over students that had not diverged.
+
+    None where the configuration has no such steps.
+    """
+    config = summary.config
+    if not isinstance(config, LearningRateConfig) or not config.alive_steps:
+        return None
+    figure = new_figure(PAGE, 3.4)
+    axes = figure.subplots()
+    unit = summary.bracket.threshold if summary.bracket else 1.0
+    groups = _shown(summary)
+    colours = mpl.colormaps["viridis_r"](np.linspace(0, 1, len(groups)))
+    for group, colour in zip(groups, colours, strict=True):
+        at, low, high = np.array(alive_means(group, config.alive_steps)).T
+        label = f"{group.lr / unit:.3f}"
+        axes.plot(config.alive_steps, at, color=colour, marker="o", markersize=2.5, label=label)
+        axes.fill_between(config.alive_steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("updates")
+    axes.set_ylabel("mean alive neurons")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    title = "lr / divergence\nthreshold"
+    figure.legend(loc="outside right center", title=title, frameon=False)
+    subject = f"Alive neurons against updates, m = {config.width}"
+    lines = [subject, describe(config), *fine_print(summary, "step size")]
+    figure.suptitle("\n".join(lines), fontsize=8)
+    return figure
+
+
+def _shown(summary: Summary) -> list[Group]:
+    """The calmest step size, the last one below the edge of stability, and all beyond it."""
+    groups = [group for group in summary.groups if group.sound]
+    edge = summary.edge
+    if edge is None:
+        return groups
+    calm = [group for group in groups if group.lr <= edge]
+    return calm[:1] + calm[1:][-1:] + [group for group in groups if group.lr > edge]
+
+
+def alive_means(group: Group, steps: tuple[int, ...]) -> list[Interval]:
+    """Mean alive neurons of a group after each number of updates, with intervals."""
+    return [mean_interval(_counts(group, step)) for step in steps]
+
+
+def _counts(group: Group, step: int) -> Array:
+    names = [f"{alive_column(step)}_{side}" for side in SIDES]
+    found = [row[name] for row in group.rows for name in names if row[name] is not None]
+    return np.array(found, dtype=np.float64)
