@@ -109,6 +109,8 @@ def permutation_graph(module: nn.Module, x: Tensor) -> PermutationGraph:
     Flattening turns a channel into a block of features. Adding or multiplying two tensors ties
     their units, and so does using a module twice.
 
+    While torch.fx traces it replaces ``nn.Module.__call__``: no other thread may run a module.
+
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))

@@ -72,6 +72,7 @@ def match_modules(
     seed: int = 0,
     starts: int = 1,
     max_passes: int = 100,
+    graph: PermutationGraph | None = None,
 ) -> ModuleMatching:
     """Match the units of two modules, layer by layer, by the inner product of their weights.
 
@@ -88,6 +89,8 @@ def match_modules(
         The first is the identity, the others are random; the best result is returned.
     max_passes : int
         Of each start, over all permutations.
+    graph : PermutationGraph, optional
+        That of a and of b, where it is known: neither is traced then.
 
     Returns
     -------
@@ -134,9 +137,12 @@ def match_modules(
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
     check_alike(a, b)
-    graph = permutation_graph(a, x)
-    if permutation_graph(b, x) != graph:
-        raise ValueError("a and b must be of one architecture; their layers are joined differently")
+    if graph is None:
+        graph = permutation_graph(a, x)
+        if permutation_graph(b, x) != graph:
+            raise ValueError(
+                "a and b must be of one architecture; their layers are joined differently"
+            )
     descent = _Descent(graph, *(_parameters(module, graph) for module in (a, b)))
     best: tuple[dict[str, Tensor], list[float]] | None = None
     for start in range(starts):

@@ -43,11 +43,12 @@ def load_config(
 
     Parameters
     ----------
-    study : {"width", "learning-rate", "theory"}
+    study : {"width", "learning-rate", "theory", "depth"}
     preset : {"quick", "full"}
         What the file and the overrides are laid over.
     data : {"teacher", "digits", "mnist"} or None
-        None takes the file's ``[problem] data``, and "teacher" where that says nothing.
+        None takes the file's ``[problem] data``, and where that says nothing the first of which
+        there are presets: "teacher", or "digits" for the depth study.
     file : path or None
         TOML; a missing key keeps the preset's value.
     overrides : sequence of str
@@ -71,20 +72,24 @@ def load_config(
         raise ConfigError(
             f"problem.data is '{named}' in the configuration but --data says '{data}': drop one"
         )
-    chosen = data or named or "teacher"
+    chosen = data or named or str(next(iter(_presets(study))))
     return parse_config(study, _merge(preset_settings(study, chosen, preset), given))
 
 
 def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
     """Settings of one shipped preset, as plain data; ``full`` is laid over ``quick``."""
-    file = resources.files(__package__).joinpath("presets").joinpath(f"{study}.toml")
-    tables = tomllib.loads(file.read_text("utf-8"))
+    tables = _presets(study)
     if not isinstance(data, str) or data not in tables:
         raise ConfigError(f"problem.data must be one of {', '.join(tables)}; got {data!r}")
     settings: dict[str, Any] = tables[data]["quick"]
     if preset == "full":
         settings = _merge(settings, tables[data]["full"])
     return _merge(settings, {"problem": {"data": data}})
+
+
+def _presets(study: str) -> dict[str, Any]:
+    file = resources.files(__package__).joinpath("presets").joinpath(f"{study}.toml")
+    return tomllib.loads(file.read_text("utf-8"))
 
 
 def parse_config(study: str, settings: Mapping[str, Any]) -> AnyConfig:
