@@ -37,9 +37,9 @@ class DepthPanel(NamedTuple):
 
 
 PANELS = (
-    DepthPanel("barrier", "train", "loss barrier, train (nats)", 1.0, True),
-    DepthPanel("barrier", "test", "loss barrier, test (nats)", 1.0, True),
-    DepthPanel("accuracy_drop", "test", "accuracy barrier, test (% points)", 100.0, False),
+    DepthPanel("barrier", "train", "loss barrier,\ntrain (nats)", 1.0, True),
+    DepthPanel("barrier", "test", "loss barrier,\ntest (nats)", 1.0, True),
+    DepthPanel("accuracy_drop", "test", "accuracy barrier,\ntest (% points)", 100.0, False),
 )
 
 

@@ -151,6 +151,19 @@ def test_without_a_matrix_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(torch.equal(found.permutations[k], p) for k, p in wanted.permutations.items())
 
 
+def test_a_known_graph_is_not_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    a, b = cnn(), cnn()
+    wanted = match_modules(a, b, images())
+
+    def never(*_: object) -> None:
+        raise AssertionError("traced")
+
+    monkeypatch.setattr(matching_module, "permutation_graph", never)
+    found = match_modules(a, b, images(), graph=wanted.graph)
+    assert all(torch.equal(found.permutations[k], p) for k, p in wanted.permutations.items())
+
+
 def test_apply_checks_the_function() -> None:
     torch.manual_seed(0)
     a, b = mlp(4, 6, 3), mlp(4, 6, 3)

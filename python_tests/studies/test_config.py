@@ -11,10 +11,11 @@ from lmc_fast.studies.config import CONFIG_TYPES, WidthConfig
 from lmc_fast.studies.errors import ConfigError
 from lmc_fast.studies.presets import config_from_json, difference, load_config, to_toml
 
+DATA = {"theory": ("teacher",), "depth": ("digits", "mnist")}
 ALL = [
     (study, data, preset)
     for study in CONFIG_TYPES
-    for data in (("teacher",) if study == "theory" else ("teacher", "digits", "mnist"))
+    for data in DATA.get(study, ("teacher", "digits", "mnist"))
     for preset in ("quick", "full")
 ]
 

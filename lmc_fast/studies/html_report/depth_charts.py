@@ -25,7 +25,7 @@ def _chart(summary: DepthSummary, panel: DepthPanel, caption: str) -> Chart:
             drawn = Look(look.colour, look.marker, dash, look.label + label)
             x = [float(group.width) for group in summary.groups]
             lines.append(Line(drawn, x, means(summary, panel, name, matching), counts))
-    title = f"mean {panel.label}"
+    title = "mean " + panel.label.replace("\n", " ")
     if panel.log:
         floor = floor_of(lines, _DECADES)
         layout, traces = log_y(title, floor, lines), mean_traces(lines, floor)
