@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from .. import data
 from ..training import train
+from .checkpoints import checkpoint_metadata
 from .config import ArchitectureName, DatasetProblem, DepthConfig
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 
 _CHANNEL_SHARE = 4
 _MARGIN = 1e-3
 _MOMENTUM = 0.9
+_PIXELS = {"digits": 64, "mnist": 784}
+_CLASSES = 10
 Samples = tuple[Tensor, Tensor]
 
 
@@ -93,6 +98,33 @@ def train_student(
     except FloatingPointError:
         return Student(network, True)
     return Student(network, False)
+
+
+def load_student(file: Path, architecture: ArchitectureName, seed: int) -> nn.Sequential:
+    """A network that a depth study trained, from a file of its folder's ``weights``.
+
+    Raises
+    ------
+    CheckpointError
+        The file is none of a depth study's, or holds no such network.
+    """
+    about = checkpoint_metadata(file)
+    settings = json.loads(about.get("config", "{}"))
+    if settings.get("study") != "depth":
+        raise CheckpointError(f"{file} holds no networks of a depth study")
+    stacks = safetensors.torch.load_file(file)
+    seeds, names = stacks["seeds"].tolist(), settings["architectures"]
+    if architecture not in names or seed not in seeds:
+        raise CheckpointError(
+            f"{file} holds no {architecture} of seed {seed}; it has {', '.join(names)} of seeds "
+            f"{min(seeds)} to {max(seeds)}"
+        )
+    d = _PIXELS[settings["problem"]["data"]]
+    network = build(architecture, int(about["width"]), d, _CLASSES)
+    place = seeds.index(seed)
+    state = {name: stacks[f"{architecture}.{name}"][place] for name in network.state_dict()}
+    network.load_state_dict(state)
+    return network
 
 
 def learnt(loss: float, c: int) -> bool:

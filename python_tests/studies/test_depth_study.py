@@ -14,18 +14,16 @@ from rich.console import Console
 
 pytest.importorskip("sklearn", reason="needs the extra lmc_fast[studies]")
 
-import safetensors.torch
-
 from lmc_fast import match_modules, module_barrier
 from lmc_fast.cli import main
 from lmc_fast.modules.check import tensors_of
 from lmc_fast.studies import depth, device
 from lmc_fast.studies.cells import Chunk
 from lmc_fast.studies.config import DepthConfig
-from lmc_fast.studies.depth_networks import build, images, initialise, train_student
+from lmc_fast.studies.depth_networks import build, images, initialise, load_student, train_student
 from lmc_fast.studies.depth_summary import DepthSummary, summarise_depth
 from lmc_fast.studies.device import cpu_alone
-from lmc_fast.studies.errors import ConfigError, StoreError
+from lmc_fast.studies.errors import CheckpointError, ConfigError, StoreError
 from lmc_fast.studies.html_report import write_report
 from lmc_fast.studies.plot_depth import depth_figure
 from lmc_fast.studies.plot_style import style
@@ -105,16 +103,13 @@ def test_a_row_holds_the_barrier_of_the_students_kept(folder: Path) -> None:
     row = measurements(folder)[-1]
     with open_existing(folder) as store:
         kept = str(store.rows()[-1]["weights"])
-    stacks = safetensors.torch.load_file(folder / kept)
-    seeds = stacks["seeds"].tolist()
-    pair = []
-    for side in ("a", "b"):
-        network = build("mlp2", 8, 64, 10)
-        place = seeds.index(row[f"seed_{side}"])
-        network.load_state_dict(
-            {name: stacks[f"mlp2.{name}"][place] for name in network.state_dict()}
-        )
-        pair.append(network)
+    pair = [load_student(folder / kept, "mlp2", int(row[f"seed_{side}"] or 0)) for side in "ab"]
+    with pytest.raises(
+        CheckpointError, match="no mlp3 of seed 0; it has mlp2, cnn of seeds 0 to 3"
+    ):
+        load_student(folder / kept, "mlp3", 0)
+    with pytest.raises(CheckpointError, match="holds no networks of a depth study"):
+        load_student(folder / "study.sqlite", "mlp2", 0)
     a, b = pair
     given = images(depth.problem_of(config()), 64)
     moved = match_modules(a, b, given["train"][0]).apply(b)
