@@ -51,7 +51,7 @@ def means(summary: DepthSummary, panel: DepthPanel, name: str, matching: str) ->
 
 def depth_figure(summary: DepthSummary) -> Figure:
     """A panel per measure; with fewer than ten pairs there are no intervals."""
-    figure = new_figure(PAGE, 3.4)
+    figure = new_figure(PAGE, 3.6)
     row = figure.subplots(1, len(PANELS), squeeze=False)[0]
     for axes, panel in zip(row, PANELS, strict=True):
         _draw(axes, summary, panel)
@@ -104,6 +104,7 @@ def _title(summary: DepthSummary) -> list[str]:
     return [
         "Loss barrier against width at several depths, matched layer by layer",
         summary.describe(),
-        f"{seeds}, {config.pairs} pairs per width, {bands}. {summary.exclusions()}",
+        f"{seeds}, {config.pairs} pairs per width, {bands}",
+        summary.exclusions(),
         "computed by " + ", ".join(versions(rows)),
     ]
