@@ -9,6 +9,13 @@ from .best_matching import best_matching
 from .canonical import canonicalize
 from .data import Dataset, digits, mnist, sample_inputs, teacher
 from .matching import Matching, match
+from .modules import (
+    ModuleMatching,
+    PermutationGraph,
+    match_modules,
+    module_barrier,
+    permutation_graph,
+)
 from .nets import TwoLayerReLU, init_students
 from .ops.path_losses import PathLosses, path_losses
 from .ops.population_loss import population_loss
@@ -31,7 +38,9 @@ __all__ = [
     "Dataset",
     "EnsembleResult",
     "Matching",
+    "ModuleMatching",
     "PathLosses",
+    "PermutationGraph",
     "Refinement",
     "TrainedCertificate",
     "TwoLayerReLU",
@@ -50,11 +59,14 @@ __all__ = [
     "hoyer",
     "init_students",
     "match",
+    "match_modules",
     "mnist",
+    "module_barrier",
     "neuron_strengths",
     "neuron_types",
     "participation_ratio",
     "path_losses",
+    "permutation_graph",
     "population_loss",
     "population_path_losses",
     "refine",

@@ -98,7 +98,7 @@ def test_settings_come_from_a_file_and_can_be_printed(tmp_path: Path, capsys: Ca
     ("arguments", "status", "message"),
     [
         (["fly"], 2, "fly"),
-        (["study", "depth"], 2, "depth"),
+        (["study", "breadth"], 2, "breadth"),
         (["study", "width", "--colour"], 2, "--colour"),
         (["study", "width", "--threads", "0"], 2, "--threads"),
         (["study", "width", "--device", "mps"], 1, "must be cpu, cuda, cuda:N or auto; got mps"),

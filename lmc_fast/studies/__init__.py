@@ -3,8 +3,8 @@
 
 ``config`` settings and presets; ``store`` the SQLite file and the weights beside it; ``cells``
 what one cell measures; ``runner`` chunks, executor and resuming; ``device`` and ``chunk_size``
-where that happens and for how many pairs at once; ``width`` and ``learning_rate`` the two studies
-of trained students, ``theory`` that of random global minima;
-``statistics`` intervals and fits; ``report`` and ``plots`` what is shown. Needs the extra
-``lmc_fast[studies]``.
+where that happens and for how many pairs at once; ``kinds`` what each kind of study provides:
+``width`` and ``learning_rate`` are those of trained two-layer students, ``theory`` that of random
+global minima, ``depth`` that of deeper networks; ``statistics`` intervals and fits; ``report`` and
+``plots`` what is shown. Needs the extra ``lmc_fast[studies]``.
 """

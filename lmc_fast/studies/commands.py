@@ -28,8 +28,8 @@ app = typer.Typer(
 DataOption = Annotated[
     DataName | None,
     typer.Option(
-        help="What students learn: a **teacher** in closed form (default), scikit-learn's "
-        "8x8 **digits**, or **mnist**.",
+        help="What students learn: a **teacher** in closed form (default; **digits** for the depth "
+        "study), scikit-learn's 8x8 **digits**, or **mnist**.",
         show_default=False,
     ),
 ]
@@ -129,21 +129,19 @@ def study(
       that threshold is searched first.
     - **theory**: the matched barrier between random global minima up to m = 100,000, and how often
       it is zero; nothing is trained.
+    - **depth**: the barrier against width for networks of one to four hidden layers and a CNN, on
+      images, matched layer by layer.
 
     Stop it at any time (Ctrl-C, kill, power): the same command resumes and finished cells are
     skipped. Every pair of students is a row of DIR/study.sqlite; trained weights are in
     DIR/weights.
     """
-    from .config import TheoryConfig
-    from .device import device_name, resolve_device
+    from .device import device_name
+    from .kinds import kind_of
     from .plots import plot_study
-    from .report import ProgressBar, show, study_table
-    from .report_theory import theory_table
+    from .report import ProgressBar, show
     from .runner import run_study
     from .store import open_existing
-    from .summary import summarise
-    from .theory import cpu_device
-    from .theory_summary import summarise_theory
 
     chosen = load_config(
         study,
@@ -155,8 +153,7 @@ def study(
     if print_config:
         print(to_toml(chosen), end="")
         return
-    theory = isinstance(chosen, TheoryConfig)
-    where = cpu_device(device) if theory else resolve_device(device)
+    where = kind_of(chosen).device(device)
     kind = chosen.problem.data
     if threads is not None:
         torch.set_num_threads(threads)
@@ -178,7 +175,7 @@ def study(
         raise typer.Exit(130) from None
     console = Console()
     with open_existing(folder) as store:
-        show(theory_table(summarise_theory(store)) if theory else study_table(summarise(store)))
+        show(kind_of(chosen).table(store))
     skipped = outcome.cells - outcome.computed
     console.print(
         f"{outcome.cells} cells in {folder}"

@@ -11,11 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from ..grouped_minima import LEAST_COVERAGE, coverage
 
-StudyName = Literal["width", "learning-rate", "theory"]
+StudyName = Literal["width", "learning-rate", "theory", "depth"]
 DataName = Literal["teacher", "digits", "mnist"]
 DefinitionName = Literal["chord", "endpoint_mean", "midpoint"]
 TeacherKind = Literal["orthonormal", "random"]
 LossName = Literal["cross_entropy", "mse"]
+ArchitectureName = Literal["mlp1", "mlp2", "mlp3", "mlp4", "cnn"]
 MatchingName = Literal["none", "gap", "weights", "activations", "random"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -282,14 +283,65 @@ class TheoryConfig(GridConfig):
         return self
 
 
+class DepthConfig(GridConfig):
+    """Depth study: ``pairs`` pairs of deeper networks at each of ``widths``; see ``depth``.
+
+    The networks of a pair are trained for each of ``architectures``, in float32: ``mlp3`` has three
+    hidden layers of m neurons, ``cnn`` two convolutions of m / 4 channels, at least one. Networks
+    of one pair are matched from ``starts`` starting points, of which the best counts.
+    """
+
+    study = "depth"
+
+    problem: Problem = DatasetProblem(data="digits")
+    pairs: Count = 10
+    architectures: tuple[ArchitectureName, ...] = ("mlp1", "mlp2", "mlp3", "mlp4", "cnn")
+    widths: Rising[Count] = (4, 8, 16, 32, 64, 128, 256)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: Positive = 0.002
+    steps: Count = 600
+    batch_size: Count = 64
+    starts: Count = 1
+    definition: DefinitionName = "chord"
+    alphas: Annotated[int, Field(ge=3)] = 25
+
+    @field_validator("architectures")
+    @classmethod
+    def _architectures_differ(
+        cls, value: tuple[ArchitectureName, ...]
+    ) -> tuple[ArchitectureName, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError(f"needs at least one name, none of them twice; got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _images_are_given(self) -> DepthConfig:
+        if isinstance(self.problem, TeacherProblem):
+            raise ValueError(
+                "the depth study is of images: take problem.data = 'digits' or 'mnist'"
+            )
+        if self.problem.loss != "cross_entropy":
+            raise ValueError(
+                "the depth study trains on the cross entropy alone; got problem.loss = "
+                f"'{self.problem.loss}': drop it"
+            )
+        if self.definition == "midpoint" and self.alphas % 2 == 0:
+            raise ValueError(
+                "definition 'midpoint' needs the point alpha = 1/2, which an even number of "
+                f"alphas leaves out; got {self.alphas}: take an odd number"
+            )
+        return self
+
+
 def text_digest(text: str) -> str:
     """First 16 hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-AnyConfig = WidthConfig | LearningRateConfig | TheoryConfig
-CONFIG_TYPES: dict[str, type[WidthConfig] | type[LearningRateConfig] | type[TheoryConfig]] = {
+AnyConfig = WidthConfig | LearningRateConfig | TheoryConfig | DepthConfig
+CONFIG_TYPES: dict[str, type[AnyConfig]] = {
     "width": WidthConfig,
     "learning-rate": LearningRateConfig,
     "theory": TheoryConfig,
+    "depth": DepthConfig,
 }

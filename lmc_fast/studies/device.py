@@ -53,6 +53,20 @@ def resolve_device(asked: str | torch.device) -> torch.device:
     return torch.device("cuda", number)
 
 
+def cpu_alone(asked: str | torch.device, study: str) -> torch.device:
+    """The CPU, for "cpu" and "auto", of a study that runs nowhere else.
+
+    Raises
+    ------
+    ConfigError
+        Another device was asked for.
+    """
+    found = CPU if asked == "auto" else resolve_device(asked)
+    if found.type != "cpu":
+        raise ConfigError(f"the {study} study runs on the CPU alone; got device {found}: drop it")
+    return found
+
+
 def device_name(device: torch.device) -> str:
     """What rows and headings call it: "cpu avx2", "cuda:0 NVIDIA H200"."""
     if device.type == "cpu":

@@ -3,21 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from .config import LearningRateConfig, TheoryConfig
-from .plot_alive import alive_figure
-from .plot_alpha import alpha_figure
-from .plot_learning_rate import learning_rate_figure
+from .kinds import Figures, kind_of
 from .plot_style import save, style
-from .plot_theory import theory_figure
-from .plot_width import width_figure
 from .presets import config_from_json
 from .store import Store, open_existing, reported
-from .summary import summarise
 from .theory_summary import same_problem, summarise_theory
 
 
@@ -58,7 +49,7 @@ def plot_study(folder: Path, out: Path | None = None, theory: Path | None = None
     return paths
 
 
-def _figures(store: Store, theory: Path | None) -> dict[str, Callable[[], Figure | None]]:
+def _figures(store: Store, theory: Path | None) -> Figures:
     """The figures of a study by name, to be drawn."""
     config = config_from_json(store.config_text)
     law = None
@@ -66,15 +57,4 @@ def _figures(store: Store, theory: Path | None) -> dict[str, Callable[[], Figure
         with open_existing(theory) as other:
             law = summarise_theory(other)
         same_problem(config, law.config)
-    if isinstance(config, TheoryConfig):
-        minima = summarise_theory(store)
-        return {"barrier-of-random-minima": lambda: theory_figure(minima)}
-    summary = summarise(store)
-    rates = isinstance(config, LearningRateConfig)
-    return {
-        f"barrier-vs-{config.study}": lambda: (
-            learning_rate_figure(summary) if rates else width_figure(summary, law)
-        ),
-        "alive-vs-updates": lambda: alive_figure(summary),
-        "barrier-along-alpha": lambda: alpha_figure(summary, store),
-    }
+    return kind_of(config).figures(store, law)

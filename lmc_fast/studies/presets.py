@@ -45,11 +45,12 @@ def load_config(
 
     Parameters
     ----------
-    study : {"width", "learning-rate", "theory"}
+    study : {"width", "learning-rate", "theory", "depth"}
     preset : {"quick", "full", "gpu"}
         What the file and the overrides are laid over; "gpu" is there for MNIST.
     data : {"teacher", "digits", "mnist"} or None
-        None takes the file's ``[problem] data``, and "teacher" where that says nothing.
+        None takes the file's ``[problem] data``, and where that says nothing the first of which
+        there are presets: "teacher", or "digits" for the depth study.
     file : path or None
         TOML; a missing key keeps the preset's value.
     overrides : sequence of str
@@ -76,14 +77,13 @@ def load_config(
         raise ConfigError(
             f"problem.data is '{named}' in the configuration but --data says '{data}': drop one"
         )
-    chosen = data or named or "teacher"
+    chosen = data or named or str(next(iter(_presets(study))))
     return parse_config(study, merge(preset_settings(study, chosen, preset), given))
 
 
 def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
     """Settings of one shipped preset, as plain data: quick, under full, under gpu."""
-    file = resources.files(__package__).joinpath("presets").joinpath(f"{study}.toml")
-    tables = tomllib.loads(file.read_text("utf-8"))
+    tables = _presets(study)
     if not isinstance(data, str) or data not in tables:
         raise ConfigError(f"problem.data must be one of {', '.join(tables)}; got {data!r}")
     if preset not in tables[data]:
@@ -95,6 +95,11 @@ def preset_settings(study: str, data: str, preset: str) -> dict[str, Any]:
         if name == preset:
             break
     return merge(settings, {"problem": {"data": data}})
+
+
+def _presets(study: str) -> dict[str, Any]:
+    file = resources.files(__package__).joinpath("presets").joinpath(f"{study}.toml")
+    return tomllib.loads(file.read_text("utf-8"))
 
 
 def parse_config(study: str, settings: Mapping[str, Any]) -> AnyConfig:

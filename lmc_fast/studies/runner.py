@@ -18,16 +18,15 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from . import learning_rate, theory, width
-from .cells import Chunk, ChunkResult, measurement_columns, run_chunk
+from . import learning_rate
+from .cells import Chunk, ChunkResult
 from .checkpoints import SUFFIX, save_tensors
 from .chunk_size import chunk_size
-from .config import AnyConfig, TeacherProblem, TheoryConfig, WidthConfig
-from .device import resolve_device
+from .config import AnyConfig, LearningRateConfig
 from .errors import StudyError
+from .kinds import kind_of
 from .provenance import PROVENANCE
 from .store import WEIGHTS, Probe, Row, Store, create, reported
-from .tasks import make_task
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -111,7 +110,7 @@ def run_study(
 
     Parameters
     ----------
-    config : WidthConfig, LearningRateConfig or TheoryConfig
+    config : WidthConfig, LearningRateConfig, TheoryConfig or DepthConfig
     folder : path
         Made where it does not exist; resumed where it holds the same configuration.
     data_dir : path, optional
@@ -121,7 +120,7 @@ def run_study(
     device : str or torch.device
         "cpu", "cuda", "cuda:1", or "auto", a GPU where there is one to use. Devices differ by
         rounding: every row names its own as ``backend``, and what one has begun another may finish.
-        The theory study is for the CPU alone.
+        The theory and the depth study are for the CPU alone.
     executor : Executor, optional
         Computes the chunks; None does so in the calling thread. It is left open. For a GPU its
         processes must be spawned, not forked.
@@ -148,14 +147,10 @@ def run_study(
     for name, value in (("chunk_pairs", chunk_pairs), ("window", window)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
-    if isinstance(config, TheoryConfig):
-        device, sizes = theory.cpu_device(device), theory.sizes(config)
-        work, columns = theory.run_chunk, theory.measurement_columns(config)
-    else:
-        device = resolve_device(device)
-        # Images that cannot be read are found out before a folder is made.
-        sizes = make_task(config, data_dir, device).sizes
-        work, columns = run_chunk, measurement_columns(config)
+    kind = kind_of(config)
+    device = kind.device(device)
+    # Images that cannot be read are found out before a folder is made.
+    sizes, columns = kind.sizes(config, data_dir, device), kind.columns(config)
     executor = InlineExecutor() if executor is None else executor
     progress = Silent() if progress is None else progress
     total: int | None = None
@@ -170,7 +165,7 @@ def run_study(
             left = [chunk for chunk in (_remaining(c, done) for c in chunks) if chunk.pairs]
             progress.begin(sum(len(c.pairs) for c in left), sum(map(_cost, left)))
             computed = 0
-            for result in drain(executor, work, _claimed(store, left, progress), window):
+            for result in drain(executor, run_chunk, _claimed(store, left, progress), window):
                 computed += _keep(store, result)
                 progress.advance(len(result.cells), _cost(result.chunk))
         except KeyboardInterrupt:
@@ -245,10 +240,8 @@ def _groups(
     progress: Progress,
     blank: Chunk,
 ) -> list[tuple[int, float]]:
-    if isinstance(config, WidthConfig):
-        return width.settings(config)
-    if isinstance(config, TheoryConfig):
-        return theory.settings(config)
+    if not isinstance(config, LearningRateConfig):
+        return kind_of(config).settings(config)
 
     def probe(lr: float) -> Probe:
         progress.searching(f"looking for the divergence threshold, trying lr = {lr:.5g}")
@@ -259,6 +252,11 @@ def _groups(
     return learning_rate.settings(
         config, learning_rate.find_threshold(config, store.probes(), probe)
     )
+
+
+def run_chunk(chunk: Chunk) -> ChunkResult:
+    """Compute a chunk: a function of the module, so that other processes can."""
+    return kind_of(chunk.config).run_chunk(chunk)
 
 
 def _claimed(store: Store, chunks: Iterable[Chunk], progress: Progress) -> Iterator[Chunk]:
@@ -286,11 +284,7 @@ def _remaining(chunk: Chunk, finished: Iterable[tuple[object, ...]]) -> Chunk:
 
 def _cost(chunk: Chunk) -> float:
     """Work of a chunk in arbitrary units: what one step takes, of training or of drawing."""
-    m, problem = chunk.width, chunk.config.problem
-    per_student = m
-    if isinstance(problem, TeacherProblem) and not isinstance(chunk.config, TheoryConfig):
-        per_student = m * (m + problem.teacher_width)
-    return float(len(chunk.pairs) * per_student)
+    return len(chunk.pairs) * kind_of(chunk.config).cost(chunk.config, chunk.width)
 
 
 def _keep(store: Store, result: ChunkResult) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import width
 from .cells import SIDES, column, splits_of
-from .config import LearningRateConfig, StudyConfig, TeacherProblem, TheoryConfig, WidthConfig
+from .config import LearningRateConfig, StudyConfig, TeacherProblem, WidthConfig
 from .errors import StoreError
 from .learning_rate import Bracket, bracket_of, edge_of_stability
 from .presets import config_from_json
@@ -203,11 +203,13 @@ def summarise(store: Store) -> Summary:
     Raises
     ------
     StoreError
-        The store has no finished cell yet, or is a theory study's.
+        The store has no finished cell yet, or is a theory or depth study's.
     """
     config = config_from_json(store.config_text)
-    if isinstance(config, TheoryConfig):
-        raise StoreError(f"{store.folder} holds the study '{config.study}': use summarise_theory")
+    if not isinstance(config, WidthConfig | LearningRateConfig):
+        raise StoreError(
+            f"{store.folder} holds the study '{config.study}': use summarise_{config.study}"
+        )
     rows = store.rows()
     if not rows:
         raise StoreError(f"{store.folder} has no finished cell yet: run the study first")

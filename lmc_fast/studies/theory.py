@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from ..grouped_minima import barrier_floor, mixed_pairs, mixed_path_losses, sample_grouped_minimum
 from ..reference.population_loss import input_scale
 from .cells import Cell, Chunk, ChunkResult
 from .config import TeacherProblem, TheoryConfig
-from .device import CPU, resolve_device
-from .errors import ConfigError
 from .provenance import provenance
 from .store import Row
 from .tasks import Sizes
@@ -46,20 +42,6 @@ def measurement_columns(config: TheoryConfig) -> dict[str, str]:
     """
     kinds = {"mixed": "INTEGER", "barrier": "REAL", "alpha": "REAL", "floor": "REAL"}
     return {column(name, r): kind for r in config.deaths for name, kind in kinds.items()}
-
-
-def cpu_device(device: str | torch.device) -> torch.device:
-    """The CPU, for "cpu" and "auto".
-
-    Raises
-    ------
-    ConfigError
-        Another device was asked for.
-    """
-    found = CPU if device == "auto" else resolve_device(device)
-    if found.type != "cpu":
-        raise ConfigError(f"the theory study runs on the CPU alone; got device {found}: drop it")
-    return found
 
 
 def run_chunk(chunk: Chunk) -> ChunkResult:

@@ -11,11 +11,14 @@ from lmc_fast.studies.config import CONFIG_TYPES, StudyConfig, WidthConfig
 from lmc_fast.studies.errors import ConfigError
 from lmc_fast.studies.presets import config_from_json, difference, load_config, to_toml
 
+DATA = {"theory": ("teacher",), "depth": ("digits", "mnist")}
+GPU = ("quick", "full", "gpu")
+PRESETS = {("width", "mnist"): GPU, ("learning-rate", "mnist"): GPU}
 ALL = [
     (study, data, preset)
     for study in CONFIG_TYPES
-    for data in (("teacher",) if study == "theory" else ("teacher", "digits", "mnist"))
-    for preset in (("quick", "full", "gpu") if data == "mnist" else ("quick", "full"))
+    for data in DATA.get(study, ("teacher", "digits", "mnist"))
+    for preset in PRESETS.get((study, data), ("quick", "full"))
 ]
 
 

@@ -28,7 +28,7 @@ import pytest
 import torch
 
 import lmc_fast
-from lmc_fast.studies import chunk_size, learning_rate, runner
+from lmc_fast.studies import chunk_size, kinds, learning_rate, runner
 from lmc_fast.studies.cells import Chunk, ChunkResult, measurement_columns
 from lmc_fast.studies.checkpoints import load_checkpoint
 from lmc_fast.studies.config import LearningRateConfig, StudyName, WidthConfig
@@ -480,8 +480,8 @@ def test_every_chunk_and_probe_is_sent_to_the_device(
 
     monkeypatch.setattr(runner, "run_chunk", run_chunk)
     monkeypatch.setattr(learning_rate, "run_probe", run_probe)
-    monkeypatch.setattr(runner, "resolve_device", lambda asked: {"cuda:1": gpu}[asked])
-    monkeypatch.setattr(runner, "make_task", lambda config, *_: make_task(config))
+    monkeypatch.setattr(kinds, "resolve_device", lambda asked: {"cuda:1": gpu}[asked])
+    monkeypatch.setattr(kinds, "make_task", lambda config, *_: make_task(config))
     monkeypatch.setattr(chunk_size, "free_memory", lambda device: {gpu: 2**36}[device])
     assert run_study(tiny_rates, tmp_path, device="cuda:1").computed == 8
     # All pairs of a step size at once, for there is memory enough.

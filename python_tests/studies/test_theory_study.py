@@ -21,8 +21,9 @@ from lmc_fast.grouped_minima import (
     mixed_path_losses,
     sample_grouped_minimum,
 )
-from lmc_fast.studies import runner, theory
+from lmc_fast.studies import device, runner, theory
 from lmc_fast.studies.config import StudyName, TheoryConfig, WidthConfig
+from lmc_fast.studies.device import cpu_alone
 from lmc_fast.studies.errors import ConfigError, StoreError
 from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.plot_theory import theory_figure
@@ -252,10 +253,10 @@ def test_bad_settings(override: str, message: str) -> None:
 def test_images_and_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="must be one of teacher; got 'digits'"):
         load_config("theory", data="digits")
-    monkeypatch.setattr(theory, "resolve_device", torch.device)
+    monkeypatch.setattr(device, "resolve_device", torch.device)
     with pytest.raises(ConfigError, match="runs on the CPU alone; got device cuda:0"):
-        theory.cpu_device("cuda:0")
-    assert theory.cpu_device("auto") == theory.cpu_device("cpu") == torch.device("cpu")
+        cpu_alone("cuda:0", "theory")
+    assert cpu_alone("auto", "theory") == cpu_alone("cpu", "theory") == torch.device("cpu")
 
 
 def test_studies_are_not_mistaken_for_each_other(tmp_path: Path, folder: Path) -> None:

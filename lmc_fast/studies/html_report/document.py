@@ -11,23 +11,16 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from ..config import AnyConfig, TheoryConfig
-from ..plot_style import describe
+from ..config import AnyConfig
+from ..kinds import kind_of
 from ..presets import config_from_json
 from ..provenance import versions
-from ..report import study_table
-from ..report_theory import theory_table
 from ..store import Row, Store, open_existing, reported
-from ..summary import summarise
-from ..theory_summary import summarise_theory
 from . import captions
 from .chart import Chart
 from .elements import data, paragraph, section, table, terminal_table, text
 from .origin import origin_section
-from .pair_curves import pair_curves
 from .questions import QUESTIONS, TITLES
-from .theory_charts import theory_charts
-from .trained_charts import trained_charts
 
 # The page may run what it holds, and load nothing.
 _POLICY = (
@@ -69,21 +62,7 @@ def study_page(store: Store) -> str:
     """The page of an open store."""
     config = config_from_json(store.config_text)
     rows = store.rows()
-    curves = None
-    if isinstance(config, TheoryConfig):
-        minima = summarise_theory(store)
-        results = terminal_table(theory_table(minima), "results")
-        below = [captions.sample(config, rows, "width"), "No student is excluded."]
-        charts = theory_charts(minima, " ".join([*below, captions.code(rows)]))
-        subject = "random global minima, nothing trained"
-    else:
-        summary = summarise(store)
-        results = terminal_table(study_table(summary), "results")
-        per = "width" if config.study == "width" else "step size"
-        below = [captions.sample(config, rows, per), captions.exclusions(summary)]
-        charts = trained_charts(summary, " ".join([*below, captions.code(rows)]))
-        curves = pair_curves(summary, store)
-        subject = describe(config)
+    subject, results, charts, curves = kind_of(config).contents(store)
     parts = [
         f"<h1>{text(TITLES[config.study])}</h1>",
         f'<p class="by">{text(subject)}. {text(", ".join(versions(rows)))}</p>',
@@ -91,7 +70,7 @@ def study_page(store: Store) -> str:
         section("Question", paragraph(QUESTIONS[config.study])),
         section("Figures", *map(_figure, charts)),
         *([_chooser(charts[0].caption)] if curves is not None else []),
-        section("Results", results, _numbers(charts)),
+        section("Results", terminal_table(results, "results"), _numbers(charts)),
         section("Settings", table(["setting", "value"], _settings(config), name="settings")),
         origin_section(config, rows),
         data("charts", {chart.name: chart.figure() for chart in charts}),

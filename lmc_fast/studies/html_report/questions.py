@@ -11,6 +11,7 @@ TITLES: Mapping[StudyName, str] = {
     "width": "The loss barrier modulo permutation against width",
     "learning-rate": "Sparsity and barrier against the learning rate",
     "theory": "The barrier between random global minima",
+    "depth": "The loss barrier modulo permutation in deeper networks",
 }
 
 QUESTIONS: Mapping[StudyName, str] = {
@@ -33,5 +34,12 @@ QUESTIONS: Mapping[StudyName, str] = {
         "large is the loss barrier after matching their neurons by type, how does it fall with "
         "the width m, and how often does some permutation remove it altogether? Nothing is "
         "trained. r is the probability that a neuron is dead."
+    ),
+    "depth": (
+        "Does the loss barrier that remains after matching fall with the width in networks of more "
+        "than one hidden layer? Networks of one to four hidden layers of m neurons, and a small "
+        "convolutional network of m / 4 channels, are trained on images in pairs from different "
+        "seeds. The units of each pair are matched layer by layer, by the inner product of their "
+        "weights, and the loss is measured on the straight line between the two."
     ),
 }
