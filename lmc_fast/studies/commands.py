@@ -9,12 +9,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, TextIO
 
-import torch
 import typer
-from rich.console import Console
 
-from .config import DataName, DefinitionName, MatchingName, StudyName, TeacherKind
-from .presets import PresetName, load_config, to_toml
+from .config import DefinitionName, MatchingName, StudyName, TeacherKind
+from .execution import run_and_show, show_plan, time_note
+from .options import (
+    ChunkOption,
+    ConfigOption,
+    DataDirOption,
+    DataOption,
+    DeviceOption,
+    DryRunOption,
+    FolderArgument,
+    PresetOption,
+    SettingsOption,
+    ThreadsOption,
+)
+from .presets import load_config, to_toml
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,26 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-DataOption = Annotated[
-    DataName | None,
-    typer.Option(
-        help="What students learn: a **teacher** in closed form (default; **digits** for the depth "
-        "study), scikit-learn's 8x8 **digits**, or **mnist**.",
-        show_default=False,
-    ),
-]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the four MNIST files; without it $LMC_FAST_DATA, then the user's cache.",
-        show_default=False,
-    ),
-]
-FolderArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Results folder that 'lmc-fast study' wrote.")
-]
 
 
 @app.callback()
@@ -61,31 +52,9 @@ def _lmc_fast(
 @app.command()
 def study(
     study: Annotated[StudyName, typer.Argument(help="Which study to run.")],
-    preset: Annotated[
-        PresetName,
-        typer.Option(
-            help="**quick**: a minute or two. **full**: for a paper. **gpu**: MNIST, larger."
-        ),
-    ] = "quick",
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            help="TOML file laid over the preset; --print-config shows every setting.",
-            show_default=False,
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="One setting, laid over preset and file, such as **pairs=128**, "
-            "**widths=[4,8,16]**, **problem.d=20** or **tail_from=none**; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    preset: PresetOption = "quick",
+    config: ConfigOption = None,
+    settings: SettingsOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -97,27 +66,10 @@ def study(
     ] = None,
     data: DataOption = None,
     data_dir: DataDirOption = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Cores to use; default all.", show_default=False),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="cpu|cuda|cuda:N|auto",
-            help="Where to train and measure; **auto** is a GPU where torch sees one and this "
-            "build has CUDA kernels, else the CPU. Rows name theirs; another may finish a study.",
-        ),
-    ] = "cpu",
-    chunk: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Pairs trained in one call, and lost by a kill at the most; default 16, on a GPU "
-            "what its memory takes.",
-            show_default=False,
-        ),
-    ] = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    chunk: ChunkOption = None,
+    dry_run: DryRunOption = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print every setting as TOML and stop.")
     ] = False,
@@ -136,13 +88,6 @@ def study(
     skipped. Every pair of students is a row of DIR/study.sqlite; trained weights are in
     DIR/weights.
     """
-    from .device import device_name
-    from .kinds import kind_of
-    from .plots import plot_study
-    from .report import ProgressBar, show
-    from .runner import run_study
-    from .store import open_existing
-
     chosen = load_config(
         study,
         preset=preset,
@@ -153,37 +98,83 @@ def study(
     if print_config:
         print(to_toml(chosen), end="")
         return
-    where = kind_of(chosen).device(device)
     kind = chosen.problem.data
-    if threads is not None:
-        torch.set_num_threads(threads)
     name = "-".join([study, *([kind] if kind != "teacher" else []), preset])
     folder = out or Path("studies") / f"{name}-{chosen.digest()[:8]}"
-    try:
-        with ProgressBar(name, device_name(where)) as progress:
-            outcome = run_study(
-                chosen,
-                folder,
-                data_dir=data_dir,
-                threads=threads,
-                device=where,
-                chunk_pairs=chunk,
-                progress=progress,
-            )
-    except KeyboardInterrupt as interrupt:
-        print(f"lmc-fast: {interrupt or 'interrupted'}", file=sys.stderr)
-        raise typer.Exit(130) from None
-    console = Console()
-    with open_existing(folder) as store:
-        show(kind_of(chosen).table(store))
-    skipped = outcome.cells - outcome.computed
-    console.print(
-        f"{outcome.cells} cells in {folder}"
-        + (f" ({skipped} were there before)" if skipped else ""),
-        soft_wrap=True,
+    note = time_note(chosen, preset)
+    if dry_run:
+        show_plan(chosen, folder, note)
+        return
+    run_and_show(
+        chosen,
+        folder,
+        f"{name}{note}",
+        data_dir=data_dir,
+        threads=threads,
+        device=device,
+        chunk=chunk,
     )
-    for path in plot_study(folder):
-        console.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def compare(
+    study: Annotated[StudyName, typer.Argument(help="**width** or **learning-rate**.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A comparison that comes with it: **dimension**, **teacher**, **initialisation**, "
+            "**training** of width; **width**, **training** of learning-rate.",
+            show_default=False,
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=[VALUE,...]",
+            help="Instead: a setting and its values, such as **problem.d=[5,10,20]**; with "
+            "several, all combinations.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: PresetOption = "quick",
+    config: ConfigOption = None,
+    settings: SettingsOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Default **studies/STUDY-by-NAME-PRESET**.", show_default=False
+        ),
+    ] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    chunk: ChunkOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Run a study at several values of some settings, and draw the results over each other.
+
+    Every variant is a study in a folder of its own below DIR, which the other commands take. Stop
+    it at any time: the same command resumes.
+    """
+    from .comparison import load_comparison, slug
+    from .execution import run_comparison
+
+    chosen = load_comparison(
+        study,
+        name,
+        vary=vary or [],
+        preset=preset,
+        data=data,
+        file=config,
+        overrides=settings or [],
+    )
+    folder = out or Path("studies") / f"{study}-by-{slug(chosen.name)}-{preset}"
+    if dry_run:
+        for variant in chosen.variants:
+            show_plan(variant.config, folder / variant.folder, "", variant.label)
+        return
+    run_comparison(chosen, folder, data_dir=data_dir, threads=threads, device=device, chunk=chunk)
 
 
 @app.command()

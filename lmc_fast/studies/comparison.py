@@ -99,7 +99,7 @@ def load_comparison(
         )
         if not isinstance(config, WidthConfig | LearningRateConfig):
             raise ConfigError(f"the study '{study}' has no comparisons: take width, learning-rate")
-        variants.append(Variant(label, _folder_name(label), config))
+        variants.append(Variant(label, slug(label), config))
     return Comparison(study, name, question, tuple(variants))
 
 
@@ -192,5 +192,6 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _folder_name(label: str) -> str:
+def slug(label: str) -> str:
+    """A label as a folder's name: ``GD, n = 500`` is ``gd-n-500``."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", label.replace("/", "-over-")).strip("-").lower()

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .comparison import is_comparison, read_comparison
 from .kinds import Figures, kind_of
+from .plot_comparison import comparison_figure
 from .plot_style import save, style
 from .presets import config_from_json
 from .store import Store, open_existing, reported
@@ -18,7 +20,7 @@ def plot_study(folder: Path, out: Path | None = None, theory: Path | None = None
     Parameters
     ----------
     folder : path
-        What :func:`run_study` wrote.
+        What :func:`run_study` wrote, or a comparison's.
     out : path, optional
         Where the figures go; None puts them into ``folder``.
     theory : path, optional
@@ -37,15 +39,21 @@ def plot_study(folder: Path, out: Path | None = None, theory: Path | None = None
         ``theory`` does not go with the study.
     """
     out = folder if out is None else out
+    if is_comparison(folder):
+        compared = read_comparison(folder)
+        return _save({"comparison": lambda: comparison_figure(compared)}, out)
     with open_existing(folder) as store:
-        figures = _figures(store, theory)
-        paths = []
-        with style(), reported(out, "give a writable --out"):
-            out.mkdir(parents=True, exist_ok=True)
-            for name, make in figures.items():
-                figure = make()
-                if figure is not None:
-                    paths += save(figure, out / name)
+        return _save(_figures(store, theory), out)
+
+
+def _save(figures: Figures, out: Path) -> list[Path]:
+    paths = []
+    with style(), reported(out, "give a writable --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, make in figures.items():
+            figure = make()
+            if figure is not None:
+                paths += save(figure, out / name)
     return paths
 
 

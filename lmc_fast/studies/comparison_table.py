@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""What the studies of a comparison found, a line each."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.table import Table
+
+from .comparison import ComparedSummaries
+from .config import TeacherProblem
+from .report import narrow_table
+from .statistics import Interval, short
+from .summary import Group, Summary
+
+# A mean this far below that of the calmest step size is a transition.
+_FALLEN = 0.01
+
+
+def comparison_table(compared: ComparedSummaries) -> Table:
+    """Peak and tail of width studies; threshold, edge and transition of learning-rate studies."""
+    table = narrow_table(compared.question)
+    first = next(iter(compared.summaries.values()))
+    rates = first.config.study == "learning-rate"
+    titles = _RATE_TITLES if rates else _WIDTH_TITLES
+    for title in ("", *titles):
+        table.add_column(title, justify="right", no_wrap=True)
+    for label, summary in compared.summaries.items():
+        table.add_row(label, *(_rate_cells(summary) if rates else _width_cells(summary)))
+    table.caption = _RATE_CAPTION if rates else _WIDTH_CAPTION
+    return table
+
+
+_WIDTH_TITLES = ("pairs", "peak m", "peak m/M", "peak height", "tail exponent", "fitted on m",
+                 "left out")  # fmt: skip
+_WIDTH_CAPTION = (
+    "95% bootstrap intervals over pairs; peak and tail of the best matching;\n"
+    "left out: pairs with a student that failed or did not converge"
+)
+_RATE_TITLES = ("pairs", "threshold x m", "edge", "transition", "alive, calm", "alive, least",
+                "barrier, calm", "barrier, least")  # fmt: skip
+_RATE_CAPTION = (
+    "edge: 2 / sharpness of the calmest students; transition: the least step size at which 1% of\n"
+    "the neurons alive at the calmest are dead; both in units of the divergence threshold;\n"
+    "barriers of the best matching, means over pairs; least: over step sizes below the threshold"
+)
+
+
+def _width_cells(summary: Summary) -> list[str]:
+    best, split = summary.best_matching(), summary.splits[-1]
+    pairs = sum(group.pairs for group in summary.groups)
+    lost = pairs - sum(len(group.sound) for group in summary.groups)
+    peak, tail = summary.peak(best, split), summary.tail(best, split)
+    problem = summary.config.problem
+    cells = [str(summary.config.pairs)]
+    if peak is None:
+        cells += ["-"] * 3
+    else:
+        place, height = peak
+        cells.append(f"{place.value:.0f}{place.ends('{:.0f}'.format)}")
+        M = problem.teacher_width if isinstance(problem, TeacherProblem) else None
+        cells.append("-" if M is None else f"{place.value / M:.2g}")
+        cells.append(_with_ends(height))
+    if tail is None:
+        cells += ["-"] * 2
+    else:
+        slope = tail.exponent
+        cells.append(f"{slope.value:.2f}{slope.ends('{:.2f}'.format)}")
+        cells.append(f"{tail.first} to {tail.last}")
+    return [*cells, f"{lost} of {pairs:,}"]
+
+
+def _rate_cells(summary: Summary) -> list[str]:
+    config, best, split = summary.config, summary.best_matching(), summary.splits[-1]
+    bracket = summary.bracket
+    if bracket is None:
+        return [str(config.pairs), *["-"] * (len(_RATE_TITLES) - 1)]
+    groups = [group for group in summary.groups if group.sound and group.lr <= bracket.high]
+    m, unit = summary.groups[0].width, bracket.threshold
+    alive = [float(np.mean(group.student_values("alive"))) for group in groups]
+    cells = [str(config.pairs), f"{unit * m:.3g}"]
+    cells.append("-" if summary.edge is None else f"{summary.edge / unit:.3f}")
+    lr = transition(groups, alive)
+    cells.append("-" if lr is None else f"{lr / unit:.3f}")
+    barriers = [group.barrier(best, split) for group in groups]
+    if not groups:
+        return [*cells, *["-"] * 4]
+    lowest = min(barriers, key=lambda interval: interval.value)
+    return [
+        *cells,
+        f"{alive[0]:.1f}",
+        f"{min(alive):.1f}",
+        _with_ends(barriers[0]),
+        _with_ends(lowest),
+    ]
+
+
+def transition(groups: list[Group], alive: list[float]) -> float | None:
+    """The least step size whose mean of alive neurons is 1% below that of the calmest."""
+    for group, count in zip(groups, alive, strict=True):
+        if count < (1 - _FALLEN) * alive[0]:
+            return group.lr
+    return None
+
+
+def _with_ends(interval: Interval) -> str:
+    return short(interval.value) + interval.ends(short)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""What a study would compute: its groups of cells, and how many are finished already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich.table import Table
+
+from . import learning_rate
+from .config import AnyConfig, LearningRateConfig, StudyConfig
+from .errors import StoreError
+from .kinds import kind_of
+from .learning_rate import Bracket, bracket_of
+from .presets import same_settings
+from .report import narrow_table
+from .store import DATABASE, open_existing
+
+
+def plan_table(config: AnyConfig, folder: Path) -> Table:
+    """One line per width and step size; reads the folder if there is one, and writes nothing.
+
+    Raises
+    ------
+    StoreError
+        The folder holds another configuration, or cannot be read.
+    """
+    bracket, finished = _there(config, folder)
+    table = narrow_table("")
+    for title in ("m", "learning rate", "steps", "pairs", "finished"):
+        table.add_column(title, justify="right", no_wrap=True)
+    total = done = 0
+    for m, lr, shown in _groups(config, bracket):
+        steps = f"{config.steps_at(m):,}" if isinstance(config, StudyConfig) else "-"
+        there = finished[m, lr]
+        table.add_row(str(m), shown, steps, str(config.pairs), str(there))
+        total, done = total + config.pairs, done + there
+    table.caption = f"{total:,} cells, {done:,} finished"
+    return table
+
+
+def _groups(config: AnyConfig, bracket: Bracket | None) -> list[tuple[int, float, str]]:
+    """Width, step size, and how to write it, of every group."""
+    if not isinstance(config, LearningRateConfig):
+        return [(m, lr, f"{lr:.5g}") for m, lr in kind_of(config).settings(config)]
+    if bracket is None:
+        return [(config.width, multiple, f"{multiple:g} x threshold") for multiple in config.grid]
+    return [(m, lr, f"{lr:.5g}") for m, lr in learning_rate.settings(config, bracket)]
+
+
+def _there(config: AnyConfig, folder: Path) -> tuple[Bracket | None, Counter[tuple[int, float]]]:
+    """The divergence threshold if it is known, and the finished cells of every group."""
+    if not (folder / DATABASE).is_file():
+        return None, Counter()
+    with open_existing(folder) as store:
+        if not same_settings(store.config_text, config):
+            raise StoreError(f"{folder} holds results of another configuration: give another --out")
+        cells = Counter((key.width, key.lr) for key in store.finished())
+        if not isinstance(config, LearningRateConfig):
+            return None, cells
+        return bracket_of(store.probes(), config.diverged_share), cells
