@@ -108,7 +108,8 @@ def study(
     run_and_show(
         chosen,
         folder,
-        f"{name}{note}",
+        name,
+        note,
         data_dir=data_dir,
         threads=threads,
         device=device,

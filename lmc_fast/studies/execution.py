@@ -21,6 +21,7 @@ def run_and_show(
     config: AnyConfig,
     folder: Path,
     title: str,
+    note: str = "",
     *,
     data_dir: Path | None,
     threads: int | None,
@@ -45,7 +46,7 @@ def run_and_show(
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        with ProgressBar(title, device_name(where)) as progress:
+        with ProgressBar(title, device_name(where), note) as progress:
             outcome = run_study(
                 config,
                 folder,

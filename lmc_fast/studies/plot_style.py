@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+from .config import DatasetProblem, LearningRateConfig, Problem, StudyConfig, TeacherProblem
 from .provenance import versions
 from .statistics import FEWEST, ROUNDING, Array, Interval, mean_interval
 from .summary import Group, Summary, fate_of_stuck
@@ -128,9 +128,24 @@ def fine_print(summary: Summary, per: str) -> list[str]:
     return [
         f"{config.pairs} pairs per {per} ({seeds})"
         + (": too few for intervals" if few else f", bands: {bands}"),
+        *_unfinished(summary),
         *count_failures(summary),
         "computed by " + ", ".join(versions(rows)),
     ]
+
+
+def _unfinished(summary: Summary) -> list[str]:
+    """A line on groups that have fewer pairs than they are to have; none without any."""
+    rates = isinstance(summary.config, LearningRateConfig)
+    short_of = [
+        f"{group.pairs} at " + (f"lr = {group.lr:.4g}" if rates else f"m = {group.width}")
+        for group in summary.groups
+        if group.pairs < summary.config.pairs
+    ]
+    if not short_of:
+        return []
+    few = ", ".join(short_of[:3]) + (" ..." if len(short_of) > 3 else "")
+    return [f"not finished: so far {few}"]
 
 
 def count_failures(summary: Summary) -> list[str]:

@@ -27,10 +27,11 @@ from .summary import Group, Summary, fate_of_stuck
 class ProgressBar:
     """Bar on standard error, with the time left; see :class:`runner.Progress`.
 
-    Above it stands a line that names the study and its device, once there is something to do.
+    Above it stands a line that names the study, its device and what else is known, once there is
+    something to do.
     """
 
-    def __init__(self, title: str, device: str) -> None:
+    def __init__(self, title: str, device: str, note: str = "") -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -41,7 +42,7 @@ class ProgressBar:
             TimeRemainingColumn(elapsed_when_finished=False),
             console=Console(stderr=True),
         )
-        self._title, self._device = title, device
+        self._title, self._heading = title, f"{title} on {device}{note}"
         self._task = self._bar.add_task(title, total=None, cells="0")
         self._cells = self._done = 0
 
@@ -67,8 +68,7 @@ class ProgressBar:
 
     def _start(self) -> None:
         if not self._bar.live.is_started:
-            line = f"{self._title} on {self._device}"
-            self._bar.console.print(line, soft_wrap=True, highlight=False, markup=False)
+            self._bar.console.print(self._heading, soft_wrap=True, highlight=False, markup=False)
             self._bar.start()
 
     def advance(self, cells: int, cost: float) -> None:

@@ -146,7 +146,7 @@ def test_squared_losses_of_images_have_no_unit(tmp_path: Path) -> None:
         out = io.StringIO()
         Console(file=out, width=80).print(study_table(summary))
         written = texts(figure) + texts(width_figure(summary)) + out.getvalue()
-    assert "8×8 digits, squared loss; Adam, " in written
+    assert "8×8 digits, squared loss; Adam with batches of 64, " in written
     assert "squared loss, test" in written
     assert "nats" not in written
 
@@ -274,6 +274,15 @@ def test_a_figure_of_an_unfinished_study_is_drawn(tmp_path: Path) -> None:
     config = small("width")
     fill_store(tmp_path, config.model_copy(update={"widths": (3,)}))
     assert len(plot_study(tmp_path)) == 4
+
+
+def test_widths_that_lack_pairs_are_named(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width"))
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute("DELETE FROM cells WHERE width = 32 AND seed_a > 2")
+    connection.close()
+    with style():
+        assert "not finished: so far 2 at m = 32\n" in texts(width_figure(summary_of(tmp_path)))
 
 
 def test_an_empty_store_says_to_run_the_study(tmp_path: Path, tiny: WidthConfig) -> None:

@@ -212,7 +212,7 @@ if place == "half-written weights":
     deadly(checkpoints.os, "replace", 2)
 elif place == "inside a transaction":
     # After the fifth row was inserted, before its curves and its COMMIT.
-    deadly(store, "_blob", 4 * 6 + 1)
+    deadly(store, "_blob", 4 * 9 + 1)
 else:
     deadly(store.Store, "add", 4)
 runner.run_study(config_from_json(sys.argv[1]), Path(sys.argv[2]), chunk_pairs=2)

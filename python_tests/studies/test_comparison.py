@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Several studies side by side: how they are named, run, resumed, summed up and drawn."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import cast
+
+import pytest
+from invented import fill_store
+from rich.console import Console
+
+from lmc_fast.cli import main
+from lmc_fast.studies.comparison import (
+    INDEX,
+    Comparison,
+    is_comparison,
+    load_comparison,
+    read_comparison,
+    shipped,
+    slug,
+    write_index,
+)
+from lmc_fast.studies.comparison_table import comparison_table
+from lmc_fast.studies.config import LearningRateConfig, StudyName, TeacherProblem, WidthConfig
+from lmc_fast.studies.errors import ConfigError, StoreError
+from lmc_fast.studies.plot_comparison import comparison_figure
+from lmc_fast.studies.plot_style import style
+from lmc_fast.studies.presets import load_config
+from lmc_fast.studies.tasks import make_task
+
+ALL = [(study, name) for study in ("width", "learning-rate") for name in shipped(study)]
+
+
+def filled(folder: Path, comparison: Comparison, skip: str = "") -> Path:
+    write_index(folder, comparison)
+    for variant in comparison.variants:
+        if variant.label != skip:
+            fill_store(folder / variant.folder, variant.config)
+    return folder
+
+
+def text_of(folder: Path) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200).print(comparison_table(read_comparison(folder)))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("study", "name"), ALL)
+def test_what_is_shipped_can_be_loaded_and_drawn(
+    study: StudyName, name: str, tmp_path: Path
+) -> None:
+    chosen = load_comparison(study, name, overrides=["pairs=2"])
+    assert len({variant.config.digest() for variant in chosen.variants}) == len(chosen.variants)
+    assert len({variant.folder for variant in chosen.variants}) == len(chosen.variants)
+    assert {variant.config.pairs for variant in chosen.variants} == {2}
+    compared = read_comparison(filled(tmp_path, chosen))
+    assert list(compared.summaries) == [variant.label for variant in chosen.variants]
+    with style():
+        figure = comparison_figure(compared)
+    labels = figure.axes[-1].get_legend_handles_labels()[1]
+    assert [v.label for v in chosen.variants] == labels[: len(chosen.variants)]
+    assert chosen.question in figure.get_suptitle()
+
+
+def test_all_combinations_of_what_is_varied() -> None:
+    chosen = load_comparison("width", None, vary=["problem.d=[6, 7]", "pairs=[2,3]"])
+    assert [variant.label for variant in chosen.variants] == [
+        "d = 6, pairs = 2", "d = 6, pairs = 3", "d = 7, pairs = 2", "d = 7, pairs = 3",
+    ]  # fmt: skip
+    last = chosen.variants[-1].config
+    assert (last.pairs, cast("TeacherProblem", last.problem).d) == (3, 7)
+    assert chosen.name == "problem.d, pairs"
+
+
+def test_names_make_folders() -> None:
+    assert [slug(text) for text in ("1/m", "GD, n = 500", "0.01")] == [
+        "1-over-m", "gd-n-500", "0.01",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("study", "name", "vary", "message"),
+    [
+        ("width", None, [], "comparisons of 'width': dimension, teacher"),
+        ("width", "dimension", ["pairs=[2]"], "give either --vary"),
+        ("width", "colour", [], "has the comparisons dimension.*got 'colour'"),
+        ("width", None, ["pairs=3"], r"must be KEY=\[VALUE, ...\].*got 'pairs=3'"),
+        ("width", None, ["pears=[3]"], "unknown setting 'pears'"),
+        ("theory", None, ["pairs=[3]"], "'theory' has no comparisons"),
+    ],
+)
+def test_errors_say_what_to_give(
+    study: StudyName, name: str | None, vary: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_comparison(study, name, vary=vary)
+
+
+def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) -> None:
+    """Invented barriers are lr / m = 4 / m^2 times something of the pair."""
+    chosen = load_comparison("width", None, vary=["pairs=[12,20]"],
+                             overrides=["widths=[4,6,10,20,40]"])  # fmt: skip
+    written = text_of(filled(tmp_path, chosen))
+    assert "pairs = 12" in written
+    assert written.count("6 [6, 6]") == 2
+    assert written.count("10 to 40") == 2
+    assert written.count("-2.00") == 2
+    assert "0 of 60" in written
+    assert "0 of 100" in written
+
+
+def test_a_study_that_has_not_begun_is_left_out(tmp_path: Path) -> None:
+    chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
+    filled(tmp_path, chosen, skip="pairs = 3")
+    assert list(read_comparison(tmp_path).summaries) == ["pairs = 2"]
+    write_index(tmp_path / "new", chosen)
+    with pytest.raises(StoreError, match="no finished cell yet"):
+        read_comparison(tmp_path / "new")
+    (tmp_path / INDEX).write_text("{}")
+    with pytest.raises(StoreError, match=r"is damaged.*run the comparison again"):
+        read_comparison(tmp_path)
+
+
+def test_teachers_of_other_widths_are_compared_relative_to_their_loss(tmp_path: Path) -> None:
+    chosen = load_comparison("width", "teacher", overrides=["pairs=2"])
+    with style():
+        figure = comparison_figure(read_comparison(filled(tmp_path, chosen)))
+    axes = figure.axes[0]
+    assert "loss of the zero network" in axes.get_ylabel()
+    assert axes.get_xlabel() == "student width m / teacher width M"
+    config = chosen.variants[0].config
+    assert isinstance(config, WidthConfig)
+    m, zero = config.widths[-1], make_task(config).zero_loss
+    x, y = axes.get_lines()[0].get_xydata()[-1]  # type: ignore[index]
+    assert x == m / 2
+    # 1 + sin(pair) / 10 is 1 and 1.084; 'gap' is ten times the last matching.
+    assert y == pytest.approx(10 * config.lr_at(m) / m * (1 + 0.0841471 / 2) / zero, rel=1e-6)
+
+
+def test_the_command_runs_resumes_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    words = ["compare", "width", "--vary", "problem.d=[5, 6]", "--set", "widths=[3,6]", "--set",
+             "pairs=2", "--set", "steps=20", "--out", out]  # fmt: skip
+    assert main([*words, "--dry-run"]) == 0
+    assert "4 cells, 0 finished" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    assert main(words) == 0
+    assert is_comparison(tmp_path / "out")
+    assert "comparison.png" in capsys.readouterr().out
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("(4 were there before)") == 2
+    assert main([*words, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("4 cells, 4 finished") == 2
+    assert main(["plot", out]) == 0
+    assert main(["export", str(tmp_path / "out" / "d-5")]) == 0
+    assert main(["report", out]) == 1
+    assert "is a comparison" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_step_sizes_knows_the_threshold_once_it_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["study", "learning-rate", "--set", "pairs=2", "--set", "grid=[0.5,0.9]", "--dry-run"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "0.9 x threshold" in shown
+    assert "4 cells, 0 finished" in shown
+    config = load_config("learning-rate", overrides=["pairs=2", "grid=[0.5,0.9]"])
+    assert isinstance(config, LearningRateConfig)
+    fill_store(tmp_path, config)
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "x threshold" not in shown
+    assert "4 cells, 4 finished" in shown
+    assert main(["study", "learning-rate", "--dry-run", "--out", str(tmp_path)]) == 1
+    assert "another configuration" in capsys.readouterr().err
+
+
+def test_the_presets_time_is_said_before_it_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "width", "--dry-run"]) == 0
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert "on two cores of" in shown
+    assert "differ" not in shown
+    assert main(["study", "width", "--dry-run", "--set", "pairs=2"]) == 0
+    assert "these settings differ" in capsys.readouterr().out.splitlines()[-1]
