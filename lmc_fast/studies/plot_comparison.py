@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from .comparison import ComparedSummaries
 from .config import TeacherProblem
@@ -33,6 +34,9 @@ def comparison_figure(compared: ComparedSummaries) -> Figure:
     else:
         axes = figure.subplots()
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
     _draw_barriers(axes, compared)
     axes.set_xlabel(_x_label(compared, rates))
     figure.suptitle("\n".join(_title(compared)), fontsize=8)
