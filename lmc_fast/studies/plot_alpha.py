@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from .cells import column
 from .config import LearningRateConfig, StudyConfig, TeacherProblem
 from .plot_style import COLUMN, LOOKS, PAGE, legend_below, loss_name, new_figure, unit_of
+from .provenance import versions
 from .statistics import ROUNDING, Array
 from .store import CellKey, Curve, Row, Store
 from .summary import Group, Summary
@@ -41,7 +42,7 @@ def alpha_figure(summary: Summary, store: Store) -> Figure | None:
         grid[-1, place].set_xlabel(r"$\alpha$  (0: student a, 1: student b)")
     title = (
         f"Seeds {key.seed_a} and {key.seed_b}, m = {group.width}, lr = {group.lr:.3g}\n"
-        f"(median matched barrier of {len(group.sound)} pairs)"
+        f"(median matched barrier of {len(group.sound)} pairs)\n" + ", ".join(versions(group.rows))
     )
     figure.suptitle(title, fontsize=8)
     legend_below(figure, grid[0, 0], columns=2 if len(splits) == 1 else 3)

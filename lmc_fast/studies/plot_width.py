@@ -56,7 +56,9 @@ def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bo
         _draw_tail(axes, tail, best)
     peak = summary.peak(best, measure.split) if with_tail else None
     if peak is not None:
-        _mark_peak(axes, peak)
+        teacher = isinstance(summary.config.problem, TeacherProblem)
+        # With images the highest mean may well be the first, which is no peak.
+        _mark_peak(axes, peak, "peak" if teacher else "highest")
     axes.set_xscale("log")
     _mark_teacher(axes, summary)
     axes.set_xlabel("student width m")
@@ -78,7 +80,7 @@ def _draw_tail(axes: Axes, tail: TailFit, name: str) -> None:
     axes.plot(span, guide, color=GREY, linewidth=1, linestyle=(0, (6, 2)), label="$m^{-1/2}$ guide")
 
 
-def _mark_peak(axes: Axes, peak: Peak) -> None:
+def _mark_peak(axes: Axes, peak: Peak, name: str) -> None:
     place, height = peak
     axes.plot(
         place.value,
@@ -88,7 +90,7 @@ def _mark_peak(axes: Axes, peak: Peak) -> None:
         markerfacecolor="none",
         markeredgecolor="#000000",
         markeredgewidth=0.8,
-        label=f"peak: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
+        label=f"{name}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
         f"{short(height.value)}{height.ends(short)}",
     )
 
