@@ -40,7 +40,7 @@ def alive_figure(summary: Summary) -> Figure | None:
     title = "lr / divergence\nthreshold"
     figure.legend(loc="outside right center", title=title, frameon=False)
     subject = f"Alive neurons against updates, m = {config.width}"
-    lines = [subject, describe(config), *fine_print(summary, "step size")]
+    lines = [subject, describe(config), *fine_print(summary, "step size", "alive neurons")]
     figure.suptitle("\n".join(lines), fontsize=8)
     return figure
 
