@@ -87,7 +87,8 @@ def sharpness(
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(m, d, generator=generator, dtype=torch.float64).to(w1.device)
     if x is not None:
-        samples = check_inputs(x.double(), d, w1.dtype, w1.device).detach()
+        x = x.double() if isinstance(x, Tensor) else x
+        samples = check_inputs(x, d, w1.dtype, w1.device).detach()
         products = _sample_products(samples)
     else:
         v1, v2 = (t.to(w1.device) for t in as_teacher(teacher, d, c))
@@ -96,8 +97,10 @@ def sharpness(
     def largest(neurons: Tensor, outputs: Tensor) -> Tensor:
         return _largest_eigenvalue(neurons, products(neurons, outputs), start, iterations, tol)
 
-    # One by one: sums over a batch, and when it stops, would depend on who else is in it.
-    return torch.stack([largest(*student) for student in zip(w1, w2, strict=True)])
+    # One by one: sums over a batch, and when it stops, would depend on who else is in it. And
+    # copies, since a matrix product may sum differently from another address.
+    pairs = zip(w1, w2, strict=True)
+    return torch.stack([largest(*(w.clone() for w in student)) for student in pairs])
 
 
 def _population_products(v1: Tensor, v2: Tensor, scale: float) -> _Products:

@@ -81,6 +81,14 @@ def test_on_samples_it_is_that_of_the_full_hessian(c):
     assert torch.equal(sharpness(w1[1:], students.w2[1:], x=x), got[1:])
 
 
+def test_on_samples_it_does_not_depend_on_the_other_students():
+    """Of an odd number of weights: in memory they begin anywhere."""
+    w1, _, w2, _ = init_students(range(5), 33, 7, scale=1.0, c=1)
+    x = sample_inputs(57, 7, seed=1)
+    alone = [sharpness(w1[i].clone()[None], w2[i].clone()[None], x=x) for i in range(5)]
+    assert torch.equal(torch.cat(alone), sharpness(w1, w2, x=x))
+
+
 def test_on_samples_by_hand():
     """One neuron, two samples of which it sees one, (3, 4): (w2 |x|)^2 / n = 4 * 25 / 2."""
     x = torch.tensor([[3.0, 4.0], [-1.0, -1.0]], dtype=torch.float64)
@@ -132,3 +140,5 @@ def test_bad_input():
         sharpness(torch.ones(1, 2, 3), None, torch.ones(1, 3), x=torch.ones(4, 3))
     with pytest.raises(ValueError, match="x must be"):
         sharpness(torch.ones(1, 2, 3), None, x=torch.ones(4, 5))
+    with pytest.raises(TypeError, match="x must be a torch tensor"):
+        sharpness(torch.ones(1, 2, 3), None, x=[[1.0, 2.0, 3.0]])

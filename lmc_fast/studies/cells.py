@@ -124,7 +124,7 @@ def measurement_columns(config: StudyConfig) -> dict[str, str]:
     if isinstance(config, LearningRateConfig):
         if not images:
             sided["sharpness"] = "REAL"
-        sided |= {alive_column(step): "INTEGER" for step in config.alive_steps}
+        sided |= {alive_column(step): "INTEGER" for step in config.counted_steps}
     if images:
         sided |= {"accuracy_train": "REAL", "loss_test": "REAL", "accuracy_test": "REAL"}
     columns = {f"{name}_{side}": kind for name, kind in sided.items() for side in SIDES}
@@ -155,9 +155,9 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
     trained = task.train(seeds, chunk.width, chunk.lr, chunk.threads)
     rows: list[Row] = [dict(key._asdict()) for key in chunk.keys]
     _measure_students(task, trained, rows)
-    if isinstance(config, LearningRateConfig) and config.alive_steps:
-        counts = task.alive_at(seeds, chunk.width, chunk.lr, config.alive_steps, chunk.threads)
-        for step, values in zip(config.alive_steps, counts.unbind(1), strict=True):
+    if isinstance(config, LearningRateConfig) and config.counted_steps:
+        counts = task.alive_at(seeds, chunk.width, chunk.lr, config.counted_steps, chunk.threads)
+        for step, values in zip(config.counted_steps, counts.unbind(1), strict=True):
             _write_students(rows, alive_column(step), values)
     curves: list[list[Curve]] = [[] for _ in rows]
     sound = ~trained.failed.view(-1, 2).any(1)

@@ -232,7 +232,8 @@ class LearningRateConfig(StudyConfig):
     a bracket is grown and bisected until it is narrower than ``bracket_tolerance`` of its upper
     end, training ``bracket_students`` students per probe; a step size is above the threshold when
     at least ``diverged_share`` of them diverge. ``grid`` lists step sizes as multiples of it.
-    Alive neurons are counted at the end, and after each number of updates in ``alive_steps``.
+    Alive neurons are counted at the end, and after each number of updates in ``alive_steps`` that
+    training takes.
     """
 
     study = "learning-rate"
@@ -249,6 +250,11 @@ class LearningRateConfig(StudyConfig):
     def first_lr(self) -> float:
         """The calm step size from which the threshold is searched."""
         return self.pilot_lr / self.width if self.lr_per_width else self.pilot_lr
+
+    @property
+    def counted_steps(self) -> tuple[int, ...]:
+        """Those of ``alive_steps`` that are not beyond the end of training."""
+        return tuple(step for step in self.alive_steps if step <= self.steps_at(self.width))
 
 
 class TheoryConfig(GridConfig):

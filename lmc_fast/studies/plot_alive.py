@@ -16,12 +16,12 @@ from .summary import Group, Summary
 
 
 def alive_figure(summary: Summary) -> Figure | None:
-    """Mean alive neurons after each of ``alive_steps``, over students that had not diverged.
+    """Mean alive neurons after each of ``counted_steps``, over students that had not diverged.
 
     None where the configuration has no such steps.
     """
     config = summary.config
-    if not isinstance(config, LearningRateConfig) or not config.alive_steps:
+    if not isinstance(config, LearningRateConfig) or not config.counted_steps:
         return None
     figure = new_figure(PAGE, 3.4)
     axes = figure.subplots()
@@ -29,10 +29,10 @@ def alive_figure(summary: Summary) -> Figure | None:
     groups = _shown(summary)
     colours = mpl.colormaps["viridis_r"](np.linspace(0, 1, len(groups)))
     for group, colour in zip(groups, colours, strict=True):
-        at, low, high = np.array(alive_means(group, config.alive_steps)).T
+        at, low, high = np.array(alive_means(group, config.counted_steps)).T
         label = f"{group.lr / unit:.3f}"
-        axes.plot(config.alive_steps, at, color=colour, marker="o", markersize=2.5, label=label)
-        axes.fill_between(config.alive_steps, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(config.counted_steps, at, color=colour, marker="o", markersize=2.5, label=label)
+        axes.fill_between(config.counted_steps, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_xscale("log")
     axes.set_xlabel("updates")
     axes.set_ylabel("mean alive neurons")
@@ -40,7 +40,7 @@ def alive_figure(summary: Summary) -> Figure | None:
     title = "lr / divergence\nthreshold"
     figure.legend(loc="outside right center", title=title, frameon=False)
     subject = f"Alive neurons against updates, m = {config.width}"
-    lines = [subject, describe(config), *fine_print(summary, "step size")]
+    lines = [subject, describe(config), *fine_print(summary, "step size", "alive neurons")]
     figure.suptitle("\n".join(lines), fontsize=8)
     return figure
 

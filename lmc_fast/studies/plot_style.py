@@ -118,12 +118,16 @@ def describe(config: StudyConfig) -> str:
     return f"{where}; {how}, {steps}, first weights of scale {scale}"
 
 
-def fine_print(summary: Summary, per: str) -> list[str]:
-    """Lines on seeds, pairs, bands, exclusions and code; ``per`` is width or step size."""
+def fine_print(summary: Summary, per: str, of_students: str | None = None) -> list[str]:
+    """Lines on seeds, pairs, bands, exclusions and code; ``per`` is width or step size.
+
+    Bands are of mean barriers, or of the mean that ``of_students`` names, over twice as many.
+    """
     config = summary.config
     seeds = f"seeds {config.first_seed} to {config.first_seed + 2 * config.pairs - 1}"
-    bands = f"95% bootstrap intervals of mean barriers ({FEWEST} pairs or more)"
-    few = config.pairs < FEWEST
+    subject = f"{of_students} ({FEWEST} students" if of_students else f"barriers ({FEWEST} pairs"
+    bands = f"95% bootstrap intervals of mean {subject} or more)"
+    few = config.pairs * (2 if of_students else 1) < FEWEST
     rows = [row for group in summary.groups for row in group.rows]
     return [
         f"{config.pairs} pairs per {per} ({seeds})"

@@ -131,13 +131,20 @@ def same_settings(stored: str, config: GridConfig) -> bool:
 
 
 def difference(stored: str, given: str) -> list[str]:
-    """Settings in which two canonical texts differ, as ``key: stored -> given`` lines."""
+    """Settings in which two canonical texts differ, as ``key: stored ..., given ...`` lines.
+
+    What is absent from a text of an earlier version is at its default.
+    """
     old, new = _flatten(json.loads(stored)), _flatten(json.loads(given))
     absent = "absent"
+    try:
+        meant = _flatten(json.loads(config_from_json(stored).canonical()))
+    except ConfigError:
+        meant = old
     return [
         f"{key}: stored {old.get(key, absent)}, given {new.get(key, absent)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, absent) != new.get(key, absent)
+        for key in sorted(meant.keys() | new.keys())
+        if meant.get(key, absent) != new.get(key, absent)
     ]
 
 

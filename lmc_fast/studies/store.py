@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checkpoints import remove_stale
-from .config import GridConfig, text_digest
+from .config import GridConfig, TeacherProblem, text_digest
 from .errors import StoreError
 from .presets import difference, same_settings
 
@@ -35,7 +35,7 @@ BUSY_SECONDS = 60.0
 # Written into the SQLite header, so that another program's database is recognised as foreign.
 _APPLICATION_ID = 0x4C4D4346  # "LMCF"
 _FORMAT = 2
-_WITHOUT_ACCURACIES = 1  # the format before curves had them
+_WITHOUT_ACCURACIES = 1  # the format before curves had them, and before teachers were drawn as now
 _RESUME = (
     "finished cells are kept: make room or give a writable --out, and run the same command "
     "again to resume"
@@ -230,8 +230,8 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
     Raises
     ------
     StoreError
-        The folder holds another configuration (the difference is shown), is read-only, is on a
-        full disk, or its database is damaged or another program's.
+        The folder holds another configuration (the difference is shown), or rows of another random
+        teacher, is read-only, is on a full disk, or its database is damaged or another program's.
     """
     with reported(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -244,6 +244,7 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
             (folder / WEIGHTS).mkdir(exist_ok=True)
             remove_stale(folder / WEIGHTS)
             _make_tables(connection, config, columns)
+            _check_teacher(folder, connection, config)
             _keep_accuracies(connection)
             store = Store(folder, connection)
         except BaseException:
@@ -374,10 +375,27 @@ def _keep_accuracies(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def _check_teacher(folder: Path, connection: sqlite3.Connection, config: GridConfig) -> None:
+    """Refuse to mix random teachers; orthonormal ones are all the same but for a rotation."""
+    problem = getattr(config, "problem", None)
+    random = isinstance(problem, TeacherProblem) and problem.teacher_kind == "random"
+    if random and _format_of(connection) == _WITHOUT_ACCURACIES:
+        raise StoreError(
+            f"{folder} was begun by a version of lmc_fast that drew another random teacher from the"
+            " same seed: finish it with that version, or give another --out (plots and tables of "
+            "it can be made as before)"
+        )
+
+
+def _format_of(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
 def _check_ours(folder: Path, connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise StoreError(f"{folder / DATABASE} is another program's database: give another --out")
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    found = _format_of(connection)
     if found not in (_FORMAT, _WITHOUT_ACCURACIES):
         raise StoreError(
             f"{folder} has store format {found}, this version of lmc_fast reads up to {_FORMAT}: "

@@ -74,13 +74,16 @@ class Task(ABC):
     ----------
     sizes : Sizes
     zero_loss : float
-        Loss of the network that is zero everywhere.
+        Loss of the network that is zero everywhere, in the distribution that barriers are of.
+    zero_trained : float
+        Its loss on what students are trained on.
     matching_inputs : Tensor, shape (n, d), or None
         Samples for matching by activations.
     """
 
     sizes: Sizes
     zero_loss: float
+    zero_trained: float
     matching_inputs: Tensor | None = None
 
     def __init__(self, config: StudyConfig, device: torch.device) -> None:
@@ -93,7 +96,7 @@ class Task(ABC):
         result = self._train(self.start(seeds, m), seeds, lr, self.config.steps_at(m), threads)
         weights = Weights(result.w1, None, result.w2, None)
         loss, steps, diverged = (t.cpu() for t in (result.loss, result.steps, result.diverged))
-        failed = diverged | ~(loss < (1 - _MARGIN) * self.zero_loss)
+        failed = diverged | ~(loss < (1 - _MARGIN) * self.zero_trained)
         return Trained(weights, loss, steps, diverged, failed)
 
     def alive_at(
@@ -101,13 +104,16 @@ class Task(ABC):
     ) -> Tensor:
         """Alive neurons (S, K) after each of K rising numbers of updates, NaN once diverged."""
         start, taken = self.start(seeds, m), 0
+        # The closed form is descended in float64, whatever type its weights are returned in.
+        state = torch.float64 if self.config.method == "population_gd" else self.dtype
+        goes_on = self.config.method in ("population_gd", "gd") and state == self.dtype
         lost = torch.zeros(len(seeds), dtype=torch.bool)
         counts = []
         for step in steps:
-            # Gradient descent goes on from where it was; other methods begin anew.
+            # Gradient descent goes on from where it was, unless that is rounded; others begin anew.
             result = self._train(start, seeds, lr, step - taken, threads)
             reached = Weights(result.w1, None, result.w2, None)
-            if self.config.method in ("population_gd", "gd"):
+            if goes_on:
                 start, taken = reached, step
             lost |= result.diverged.cpu()
             counts.append(self.alive(reached).cpu().double().masked_fill(lost, float("nan")))
@@ -161,6 +167,7 @@ class TeacherTask(Task):
         zero = torch.zeros(1, 1, problem.d, dtype=torch.float64)
         self.zero_loss = float(population_loss(zero, None, teacher, problem.inputs, problem.radius))
         self.teacher = teacher.to(device)
+        self.zero_trained = self.zero_loss
         self.samples: Tensor | None = None
         if problem.samples is not None:
             x = data.sample_inputs(
@@ -171,6 +178,8 @@ class TeacherTask(Task):
                 problem.samples_seed,
                 self.dtype,
             )
+            # The targets' mean square, where those of the population would be more or less.
+            self.zero_trained = float(teacher(x).double().square().mean().detach()) / 2
             self.samples = x.to(device)
 
     def _draw(self, seeds: Sequence[int], m: int) -> Weights:
@@ -255,6 +264,7 @@ class DatasetTask(Task):
         self.sizes = Sizes(len(x), x.shape[1], int(loaded.y_train.max()) + 1)
         # A target of the squared loss is 1 for one class and 0 for the others.
         self.zero_loss = 0.5 if problem.loss == "mse" else math.log(self.sizes.c)
+        self.zero_trained = self.zero_loss
         self.matching_inputs = x
 
     def _check_samples(self, loaded: data.Dataset) -> None:

@@ -50,7 +50,7 @@ def _invent(
         row[f"failed_{side}"] = int(seed < failed)
         row[f"loss_{side}"] = loss
         if isinstance(config, LearningRateConfig):
-            row |= {f"{alive_column(step)}_{side}": m for step in config.alive_steps}
+            row |= {f"{alive_column(step)}_{side}": m for step in config.counted_steps}
     alphas = np.linspace(0, 1, config.alphas)
     curves = []
     for power, matching in enumerate(reversed(config.matchings)):

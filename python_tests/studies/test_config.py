@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lmc_fast.studies.config import CONFIG_TYPES, StudyConfig, WidthConfig
+from lmc_fast.studies.cells import measurement_columns
+from lmc_fast.studies.config import CONFIG_TYPES, LearningRateConfig, StudyConfig, WidthConfig
 from lmc_fast.studies.errors import ConfigError
 from lmc_fast.studies.presets import config_from_json, difference, load_config, to_toml
 
@@ -187,3 +188,15 @@ def test_difference_names_key_stored_and_given() -> None:
         "problem.d: stored 10, given 11",
     ]
     assert difference(one.canonical(), one.canonical()) == []
+
+
+def test_neurons_are_not_counted_beyond_the_end_of_training() -> None:
+    """The presets count up to their own last step, which an override may bring forward."""
+    config = load_config("learning-rate", overrides=["steps=200"])
+    assert isinstance(config, LearningRateConfig)
+    assert config.counted_steps == (100, 150, 200)
+    counted = {name for name in measurement_columns(config) if name.startswith("alive_at")}
+    assert counted == {f"alive_at_{step}_{side}" for step in (100, 150, 200) for side in "ab"}
+    full = load_config("learning-rate", preset="full")
+    assert isinstance(full, LearningRateConfig)
+    assert full.counted_steps == full.alive_steps

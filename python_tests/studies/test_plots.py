@@ -338,6 +338,8 @@ def test_alive_neurons_are_drawn_where_neurons_die(tmp_path: Path) -> None:
     for line in lines:
         assert np.array_equal(line.get_xydata(), [[10, 20], [100, 20]])
     assert "seeds 0 to 11" in texts(figure)
+    # Six pairs are too few for intervals, twelve students are not.
+    assert "intervals of mean alive neurons (10 students or more)" in texts(figure)
     bare = config.model_copy(update={"alive_steps": ()})
     fill_store(tmp_path / "bare", bare)
     assert alive_figure(summary_of(tmp_path / "bare")) is None

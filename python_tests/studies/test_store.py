@@ -195,16 +195,37 @@ def test_accuracies_come_back(tmp_path: Path, tiny: WidthConfig) -> None:
     np.testing.assert_array_equal(found.accuracies, [0.5, 0.25, 1.0])
 
 
+def put_back_to_format_1(folder: Path) -> None:
+    with sqlite3.connect(folder / DATABASE) as connection:
+        connection.execute("ALTER TABLE curves DROP COLUMN accuracies")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def test_a_store_of_another_random_teacher_is_read_but_not_gone_on_with(
+    tmp_path: Path, tiny: WidthConfig
+) -> None:
+    """Format 1 is of before the teacher of a seed changed: rows of two teachers make no mean."""
+    problem = tiny.problem.model_copy(update={"teacher_kind": "random"})
+    config = tiny.model_copy(update={"problem": problem})
+    with make(tmp_path, config) as store:
+        store.add(row(0), [])
+    make(tmp_path, config).close()
+    put_back_to_format_1(tmp_path)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"another random teacher from the same seed: finish"):
+            make(tmp_path, config)
+    with open_existing(tmp_path) as store:
+        assert len(store.rows()) == 1
+
+
 def test_a_store_of_before_accuracies_is_read_and_gone_on_with(
     tmp_path: Path, tiny: WidthConfig
 ) -> None:
     curve = Curve("gap", "population", np.linspace(0, 1, 3), np.array([0.0, 1e-17, 2.0]))
     with make(tmp_path, tiny) as store:
         store.add(row(0), [curve])
-    with sqlite3.connect(tmp_path / DATABASE) as connection:
-        connection.execute("ALTER TABLE curves DROP COLUMN accuracies")
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
+    put_back_to_format_1(tmp_path)
     for opened in (open_existing(tmp_path), make(tmp_path, tiny)):
         with opened as store:
             (found,) = store.curves(CellKey(3, 0.1, 0, 1))
@@ -332,7 +353,7 @@ def test_a_study_of_an_earlier_version_is_resumed(tmp_path: Path, tiny: WidthCon
     """Its settings lack what was added since, whose defaults are what it did."""
     make(tmp_path, tiny).close()
     old = json.loads(tiny.canonical())
-    del old["steps_per_neuron"]
+    del old["steps_per_neuron"], old["problem"]["samples"]
     text = json.dumps(old, sort_keys=True, separators=(",", ":"))
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         for key, value in (("config", text), ("config_hash", text_digest(text))):
@@ -340,5 +361,8 @@ def test_a_study_of_an_earlier_version_is_resumed(tmp_path: Path, tiny: WidthCon
     connection.close()
     same = tiny.model_copy(update={"steps_per_neuron": 0})
     make(tmp_path, same).close()
-    with pytest.raises(StoreError, match=r"steps_per_neuron: stored absent, given 1"):
+    # What is at its default is no difference.
+    with pytest.raises(
+        StoreError, match=r"configuration \(steps_per_neuron: stored absent, given 1\)"
+    ):
         make(tmp_path, tiny.model_copy(update={"steps_per_neuron": 1}))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -195,6 +196,21 @@ def test_a_teachers_student_may_learn_from_samples(settings: list[str]) -> None:
     torch.testing.assert_close(found, tasks.sharpness(w1, None, x=task.samples))
 
 
+def test_a_student_of_samples_has_failed_by_the_zero_networks_loss_on_these() -> None:
+    """Here the targets are smaller than the population's; a student that dies equals them."""
+    settings = ["method=gd", "problem.samples=30", "problem.samples_seed=1"]
+    task = make_task(load_config("width", overrides=[*SMALL, *settings]))
+    assert isinstance(task, TeacherTask)
+    assert task.samples is not None
+    zero = float(task.teacher(task.samples).square().mean()) / 2
+    assert zero < 0.8 * task.zero_loss
+    dead = Weights(torch.zeros(1, 3, 4).double(), None, torch.ones(1, 1, 3).double(), None)
+    task.start = lambda seeds, m: dead  # type: ignore[method-assign]
+    found = task.train([0], 3, 0.2, None)
+    assert float(found.loss) == pytest.approx(zero, rel=1e-12)
+    assert found.failed.tolist() == [True]
+
+
 def test_w2_is_trained_where_asked() -> None:
     task = make_task(load_config("width", overrides=[*SMALL, "train_w2=true"]))
     assert not torch.equal(task.train([0], 3, 0.2, None).weights.w2, torch.ones(1, 1, 3))
@@ -216,6 +232,21 @@ def test_alive_neurons_on_the_way_are_those_of_shorter_runs(method: list[str]) -
     counts = task.alive_at(range(4), 6, 0.3, [1, 10, 80], None)
     assert counts.T.tolist() == [after(1), after(10), after(80)]
     assert len(set(counts.flatten().tolist())) > 1
+
+
+def test_alive_neurons_on_the_way_are_of_weights_that_were_not_rounded() -> None:
+    """Float32 is what the closed form's students are returned in, not what they are trained in."""
+    overrides = [*SMALL, "dtype=float32", "alive_threshold=0.3", "init_scale=1.0"]
+    task = make_task(load_config("width", overrides=overrides))
+    taken = []
+
+    def kept(start: Weights, seeds: Sequence[int], lr: float, steps: int, threads: None) -> object:
+        taken.append((steps, torch.equal(start.w1, task.start(seeds, 6).w1)))
+        return EnsembleResult(*[torch.zeros(2, 1, 1)] * 6, torch.zeros(2, dtype=torch.bool))
+
+    task._train = kept  # type: ignore[method-assign, assignment]
+    task.alive_at([0, 1], 6, 0.3, [1, 10, 80], None)
+    assert taken == [(1, True), (10, True), (80, True)]
 
 
 def test_no_neuron_is_counted_once_a_student_has_diverged() -> None:
