@@ -250,6 +250,12 @@ def test_weights_that_are_computed_are_named() -> None:
     assert "module '0' (ParametrizedLinear)" in refused(plain, vectors())
 
 
+def test_modules_that_cannot_be_copied_are_named() -> None:
+    net = mlp(4, 5, 2)
+    net.computed = net[0].weight * 2  # type: ignore[assignment]
+    assert "Sequential cannot be copied: Only Tensors created explicitly" in refused(net, vectors())
+
+
 def test_control_flow_is_said_to_be_untraceable() -> None:
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
