@@ -10,7 +10,7 @@ from .comparison import ComparedSummaries
 from .config import TeacherProblem
 from .report import narrow_table
 from .statistics import Interval, short
-from .summary import Group, Summary
+from .summary import Group, Summary, pair_counts
 
 # A mean this far below that of the calmest step size is a transition.
 _FALLEN = 0.01
@@ -51,7 +51,7 @@ def _width_cells(summary: Summary) -> list[str]:
     lost = pairs - sum(len(group.sound) for group in summary.groups)
     peak, tail = summary.peak(best, split), summary.tail(best, split)
     problem = summary.config.problem
-    cells = [str(summary.config.pairs)]
+    cells = [pair_counts(summary.groups)]
     if peak is None:
         cells += ["-"] * 3
     else:
@@ -70,14 +70,14 @@ def _width_cells(summary: Summary) -> list[str]:
 
 
 def _rate_cells(summary: Summary) -> list[str]:
-    config, best, split = summary.config, summary.best_matching(), summary.splits[-1]
+    best, split = summary.best_matching(), summary.splits[-1]
     bracket = summary.bracket
     if bracket is None:
-        return [str(config.pairs), *["-"] * (len(_RATE_TITLES) - 1)]
+        return [pair_counts(summary.groups), *["-"] * (len(_RATE_TITLES) - 1)]
     groups = [group for group in summary.groups if group.sound and group.lr <= bracket.high]
     m, unit = summary.groups[0].width, bracket.threshold
     alive = [float(np.mean(group.student_values("alive"))) for group in groups]
-    cells = [str(config.pairs), f"{unit * m:.3g}"]
+    cells = [pair_counts(summary.groups), f"{unit * m:.3g}"]
     cells.append("-" if summary.edge is None else f"{summary.edge / unit:.3f}")
     lr = transition(groups, alive)
     cells.append("-" if lr is None else f"{lr / unit:.3f}")

@@ -9,11 +9,10 @@ from pathlib import Path
 from rich.table import Table
 
 from . import learning_rate
+from .comparison import check_settings
 from .config import AnyConfig, LearningRateConfig, StudyConfig
-from .errors import StoreError
 from .kinds import kind_of
 from .learning_rate import Bracket, bracket_of
-from .presets import same_settings
 from .report import narrow_table
 from .store import DATABASE, open_existing
 
@@ -53,10 +52,12 @@ def _there(config: AnyConfig, folder: Path) -> tuple[Bracket | None, Counter[tup
     """The divergence threshold if it is known, and the finished cells of every group."""
     if not (folder / DATABASE).is_file():
         return None, Counter()
+    check_settings(folder, config)
     with open_existing(folder) as store:
-        if not same_settings(store.config_text, config):
-            raise StoreError(f"{folder} holds results of another configuration: give another --out")
         cells = Counter((key.width, key.lr) for key in store.finished())
         if not isinstance(config, LearningRateConfig):
             return None, cells
-        return bracket_of(store.probes(), config.diverged_share), cells
+        bracket = bracket_of(store.probes(), config.diverged_share)
+        # While it is searched, the bracket is wider, and its middle not yet the threshold.
+        known = bracket is not None and (bool(cells) or bracket.within(config))
+        return bracket if known else None, cells
