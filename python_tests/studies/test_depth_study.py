@@ -145,6 +145,30 @@ def test_students_that_diverge_are_told_apart(tmp_path: Path) -> None:
     assert row["loss_train_a_mlp2"] is None
 
 
+def test_few_samples_may_lack_a_class(tmp_path: Path) -> None:
+    few = config("widths=[4]", "pairs=1", "problem.train_samples=4", "batch_size=4", "steps=60")
+    assert int(images(depth.problem_of(few), 4)["train"][1].max()) < 9
+    run_study(few, tmp_path)
+    row = measurements(tmp_path)[0]
+    assert row["barrier_weights_test_mlp2"] is not None
+    with open_existing(tmp_path) as store:
+        kept = str(store.rows()[0]["weights"])
+    assert load_student(tmp_path / kept, "mlp2", 1)[-1].out_features == 10
+
+
+def test_the_figure_says_what_is_not_finished(folder: Path, tmp_path: Path) -> None:
+    with open_existing(folder) as store:
+        rows = store.rows()
+    columns = {**depth.measurement_columns(config()), **PROVENANCE}
+    with create(tmp_path, config(), columns) as store:
+        for row in rows[:3]:
+            store.add({name: value for name, value in row.items() if name != "config_hash"})
+    for path, line in ((folder, 0), (tmp_path, 1)):
+        with style():
+            title = depth_figure(summary_of(path)).get_suptitle()
+        assert title.count("not finished: so far 1 at m = 8") == line
+
+
 def test_a_seed_decides_start_and_batches() -> None:
     given = images(depth.problem_of(config()), 64)["train"]
     first, again, other = (
