@@ -34,7 +34,8 @@ _WIDTH_TITLES = ("pairs", "peak m", "peak m/M", "peak height", "tail exponent", 
                  "left out")  # fmt: skip
 _WIDTH_CAPTION = (
     "95% bootstrap intervals over pairs; peak and tail of the best matching;\n"
-    "left out: pairs with a student that failed or did not converge"
+    "left out: pairs with a student that failed or did not converge;\n"
+    "*: the highest mean, no peak, for a neighbouring width's is as high or not there"
 )
 _RATE_TITLES = ("pairs", "threshold x m", "edge", "transition", "alive, calm", "alive, least",
                 "barrier, calm", "barrier, least")  # fmt: skip
@@ -55,8 +56,9 @@ def _width_cells(summary: Summary) -> list[str]:
     if peak is None:
         cells += ["-"] * 3
     else:
-        place, height = peak
-        cells.append(f"{place.value:.0f}{place.ends('{:.0f}'.format)}")
+        place, height, inside = peak
+        mark = "" if inside else "*"
+        cells.append(f"{place.value:.0f}{place.ends('{:.0f}'.format)}{mark}")
         M = problem.teacher_width if isinstance(problem, TeacherProblem) else None
         cells.append("-" if M is None else f"{place.value / M:.2g}")
         cells.append(_with_ends(height))

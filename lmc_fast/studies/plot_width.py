@@ -79,7 +79,7 @@ def _draw_tail(axes: Axes, tail: TailFit, name: str) -> None:
 
 
 def _mark_peak(axes: Axes, peak: Peak) -> None:
-    place, height = peak
+    place, height, _ = peak
     axes.plot(
         place.value,
         height.value,
@@ -88,7 +88,7 @@ def _mark_peak(axes: Axes, peak: Peak) -> None:
         markerfacecolor="none",
         markeredgecolor="#000000",
         markeredgewidth=0.8,
-        label=f"peak: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
+        label=f"{peak.name}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
         f"{short(height.value)}{height.ends(short)}",
     )
 

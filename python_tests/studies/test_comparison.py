@@ -107,7 +107,7 @@ def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) ->
                              overrides=["widths=[4,6,10,20,40]"])  # fmt: skip
     written = text_of(filled(tmp_path, chosen))
     assert "pairs = 12" in written
-    assert written.count("6 [6, 6]") == 2
+    assert written.count("6 [6, 6]*") == 2
     assert written.count("10 to 40") == 2
     assert written.count("-2.00") == 2
     assert "0 of 60" in written
