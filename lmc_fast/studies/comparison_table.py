@@ -31,9 +31,10 @@ def comparison_table(compared: ComparedSummaries) -> Table:
 
 
 _WIDTH_TITLES = ("pairs", "peak m", "peak m/M", "peak height", "tail exponent", "fitted on m",
-                 "left out")  # fmt: skip
+                 "loss/barrier", "left out")  # fmt: skip
 _WIDTH_CAPTION = (
     "95% bootstrap intervals over pairs; peak and tail of the best matching;\n"
+    "loss/barrier: median endpoint loss over mean barrier, where it is largest beyond m = M;\n"
     "left out: pairs with a student that failed or did not converge;\n"
     "*: the highest mean, no peak, for a neighbouring width's is as high or not there"
 )
@@ -68,6 +69,8 @@ def _width_cells(summary: Summary) -> list[str]:
         slope = tail.exponent
         cells.append(f"{slope.value:.2f}{slope.ends('{:.2f}'.format)}")
         cells.append(f"{tail.first} to {tail.last}")
+    left = summary.residual()
+    cells.append("-" if left is None else f"{short(left.high)} (m = {left.high_width})")
     return [*cells, f"{lost} of {pairs:,}"]
 
 

@@ -111,6 +111,8 @@ def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) ->
     assert written.count("10 to 40") == 2
     assert written.count("-2.00") == 2
     assert "0 of 60" in written
+    # 1e-9 over ten times 4 / 40^2 and the mean of the pairs' factors, 0.98 to 1.02.
+    assert written.count("4.0e-8 (m = 40)") + written.count("3.9e-8 (m = 40)") == 2
     assert "0 of 100" in written
 
 
