@@ -140,6 +140,7 @@ def _draw_alive(axes: Axes, compared: ComparedSummaries) -> None:
 def _title(compared: ComparedSummaries) -> list[str]:
     summaries = compared.summaries.values()
     groups = [group for summary in summaries for group in summary.groups]
+    rates = any(summary.config.study == "learning-rate" for summary in summaries)
     seeds = {(s.config.first_seed, s.config.first_seed + 2 * s.config.pairs - 1) for s in summaries}
     low, high = min(first for first, _ in seeds), max(last for _, last in seeds)
     rows = [row for group in groups for row in group.rows]
@@ -147,10 +148,12 @@ def _title(compared: ComparedSummaries) -> list[str]:
     banded = any(len(group.sound) >= FEWEST for group in groups)
     bands = ", bands: 95% bootstrap intervals of means" if banded else ""
     unfinished = ", ".join(compared.unfinished)
+    matchings = " or ".join(sorted({summary.best_matching() for summary in summaries}))
     return [
         compared.question,
         f"{pair_counts(groups)} pairs each (seeds {low} to {high}){bands}",
         *([f"not finished: {unfinished}"] if unfinished else []),
-        f"{lost:,} of {len(rows):,} pairs are left out (failed or not converged)",
+        f"matched by {matchings}; {lost:,} of {len(rows):,} pairs are left out (failed"
+        + (")" if rates else " or not converged)"),
         "computed by " + ", ".join(versions(rows)),
     ]

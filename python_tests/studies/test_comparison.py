@@ -159,6 +159,8 @@ def test_the_figure_says_what_is_not_finished_and_survives_what_failed(
     title = figure.get_suptitle()
     assert "11 to 12 pairs each (seeds 0 to 23), bands" in title
     assert "not finished: d = 5, d = 7" in title
+    assert "matched by gap; " in title
+    assert ("(failed or not converged)" if study == "width" else "(failed)") in title
     assert len(figure.axes[-1].get_lines()[1].get_xdata()) == 0
     assert ("11 to 12" if study == "width" else " 11 ") in text_of(tmp_path)
 
