@@ -10,7 +10,7 @@ from rich.table import Table
 
 from . import learning_rate
 from .comparison import check_settings
-from .config import AnyConfig, LearningRateConfig, StudyConfig
+from .config import AnyConfig, DepthConfig, LearningRateConfig, StudyConfig
 from .kinds import kind_of
 from .learning_rate import Bracket, bracket_of
 from .report import narrow_table
@@ -31,12 +31,17 @@ def plan_table(config: AnyConfig, folder: Path) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     total = done = 0
     for m, lr, shown in _groups(config, bracket):
-        steps = f"{config.steps_at(m):,}" if isinstance(config, StudyConfig) else "-"
         there = finished[m, lr]
-        table.add_row(str(m), shown, steps, str(config.pairs), str(there))
+        table.add_row(str(m), shown, _steps(config, m), str(config.pairs), str(there))
         total, done = total + config.pairs, done + there
     table.caption = f"{total:,} cells, {done:,} finished"
     return table
+
+
+def _steps(config: AnyConfig, m: int) -> str:
+    if isinstance(config, DepthConfig):
+        return f"{config.steps:,}"
+    return f"{config.steps_at(m):,}" if isinstance(config, StudyConfig) else "-"
 
 
 def _groups(config: AnyConfig, bracket: Bracket | None) -> list[tuple[int, float, str]]:

@@ -19,6 +19,7 @@ from lmc_fast.cli import main
 from lmc_fast.modules.check import tensors_of
 from lmc_fast.studies import depth, device
 from lmc_fast.studies.cells import Chunk
+from lmc_fast.studies.chunk_size import chunk_size
 from lmc_fast.studies.config import DepthConfig
 from lmc_fast.studies.depth_networks import build, images, initialise, load_student, train_student
 from lmc_fast.studies.depth_summary import DepthSummary, summarise_depth
@@ -91,6 +92,22 @@ def test_a_row_does_not_depend_on_chunks_or_threads(folder: Path, tmp_path: Path
     assert len(wanted) == 4
     assert measurements(tmp_path / "one") == wanted
     assert measurements(tmp_path / "three") == wanted
+
+
+def test_a_kill_loses_few_networks() -> None:
+    few = chunk_size(None, config(), depth.sizes(config(), None), torch.device("cpu"), 1)
+    threads = torch.get_num_threads()
+    # Two architectures: four networks' pairs for each thread.
+    assert few(4) == 2 * threads
+    assert chunk_size(5, config(), depth.sizes(config(), None), torch.device("cpu"), 1)(4) == 5
+
+
+def test_a_dry_run_lists_widths_and_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for text in TINY for word in ("--set", text)]
+    assert main(["study", "depth", *words, "--dry-run"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["4", "0.003", "30", "2", "0"] in lines
+    assert ["8", "0.003", "30", "2", "0"] in lines
 
 
 def test_torchs_threads_are_left_as_they_were(folder: Path) -> None:
