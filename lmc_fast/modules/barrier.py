@@ -117,7 +117,8 @@ def _estimate_statistics(network: nn.Module, x: Tensor, batch_size: int) -> None
         layer.reset_running_stats()
         layer.momentum = None  # the mean of all batches
         layer.train()
-    for block in torch.split(x, batch_size):
+    # Of nearly equal sizes: a last batch of one sample has no variance, and all count alike.
+    for block in torch.tensor_split(x, -(-len(x) // batch_size)):
         network(block)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

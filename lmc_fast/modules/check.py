@@ -6,9 +6,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
-# Largest difference of float64 outputs, as a share of the largest output. Sums in another order
-# differ by some eps = 2e-16; layers may enlarge that, but a wrong permutation changes it all.
-_SHARE = 1e-8
+# Largest difference of outputs, as a share of the largest one, is eps to this power: 1e-8 in
+# float64. Sums in another order differ by some eps; layers may enlarge that, but a wrong
+# permutation changes it all.
+_POWER = 0.5
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -49,6 +50,8 @@ def check_alike(a: nn.Module, b: nn.Module) -> None:
 def check_same_function(before: nn.Module, after: nn.Module, x: Tensor, name: str) -> None:
     """Raise RuntimeError unless two modules give the same outputs on a few inputs, in float64.
 
+    Modules that convert to another type themselves, as images to float32, are run in their own.
+
     Parameters
     ----------
     before, after : nn.Module
@@ -56,16 +59,31 @@ def check_same_function(before: nn.Module, after: nn.Module, x: Tensor, name: st
     x : Tensor, shape (n, ...)
     name : str
         What the error calls them.
+
+    Raises
+    ------
+    RuntimeError
+        The outputs differ.
+    ValueError
+        No output is finite, which proves nothing.
     """
-    if x.is_floating_point():
-        x = x.double()
     with torch.no_grad():
-        wanted, found = (copy.deepcopy(net).double().eval()(x) for net in (before, after))
-    # Numbers that overflow give NaN, which proves nothing.
-    wrong = (wanted - found).abs() > _SHARE * wanted.abs().max()
-    if bool(wrong.any()):
+        try:
+            inputs = x.double() if x.is_floating_point() else x
+            wanted, found = (copy.deepcopy(net).double().eval()(inputs) for net in (before, after))
+        except RuntimeError:  # of types that do not go together
+            wanted, found = (copy.deepcopy(net).eval()(x) for net in (before, after))
+    finite = torch.isfinite(wanted)
+    if not bool(finite.any()):
+        raise ValueError(
+            f"{name} must give finite outputs on x, to check that its units were reordered "
+            "rightly; all are NaN or infinite"
+        )
+    most = torch.finfo(wanted.dtype).eps ** _POWER * wanted[finite].abs().max()
+    # Written so that NaN is wrong where a number is wanted.
+    if bool((finite & ~((wanted - found).abs() <= most)).any()):
         raise RuntimeError(
             f"internal error: {name} computes another function after its units were reordered: its "
-            f"outputs differ by up to {float((wanted - found).abs().max()):.3g}. Its matching is "
-            "not to be trusted; please report this"
+            f"outputs differ by up to {float((wanted - found).abs()[finite].max()):.3g}. Its "
+            "matching is not to be trusted; please report this"
         )

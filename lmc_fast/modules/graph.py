@@ -156,8 +156,11 @@ def _trace(module: nn.Module, x: Tensor) -> tuple[nn.Module, fx.GraphModule]:
     if not isinstance(module, nn.Module):
         raise TypeError(f"the network must be an nn.Module; got {type(module).__name__}")
     x = probes(x)
-    # Running statistics must not move, and nothing be dropped.
-    network = copy.deepcopy(module).eval()
+    try:
+        # Running statistics must not move, and nothing be dropped.
+        network = copy.deepcopy(module).eval()
+    except Exception as error:  # weights that hooks compute, say
+        raise ValueError(f"{type(module).__name__} cannot be copied: {_line(error)}") from error
     try:
         tracer = _Tracer()
         # A single layer is a node of its own only below another module.

@@ -156,6 +156,11 @@ def _same(walk: Walk, node: fx.Node) -> Layout:
     return walk.layout(_only(walk, node))
 
 
+def _entries(walk: Walk, layout: Layout) -> int:
+    """Entries along the dimension that counts a layout's units."""
+    return walk.ties.sizes[walk.ties.find(layout.key)] * layout.block
+
+
 def _combined(walk: Walk, node: fx.Node) -> Layout:
     """Two tensors entry by entry, one perhaps repeated along dimensions of size 1; or a number."""
     tensors = [other for other in node.all_input_nodes if walk.is_tensor(other)]
@@ -166,8 +171,12 @@ def _combined(walk: Walk, node: fx.Node) -> Layout:
         if not walk.ties.fixed(layout)
     ]
     if not units:
+        for other in tensors:
+            if other.op == "get_attr":  # it may be combined with units elsewhere
+                walk.hold(other)
         return FIXED
-    found = units[0]
+    # A single unit, such as a gate, is repeated for every unit of the other tensor.
+    found = max(units, key=lambda layout: walk.shape(node)[layout.dim] == _entries(walk, layout))
     for other, shift in shifted:
         if found.dim < shift or walk.shape(other)[found.dim - shift] == 1:
             continue  # repeated for every unit
@@ -207,9 +216,11 @@ def _reduced(walk: Walk, node: fx.Node) -> Layout:
     layout = walk.layout(source)
     if walk.ties.fixed(layout):
         return FIXED
-    given: Any = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    positional = node.args[1] if len(node.args) > 1 else None
+    # torch takes numpy's name of the argument too.
+    given: Any = node.kwargs.get("dim", node.kwargs.get("axis", positional))
     count = walk.ndim(source)
-    dims = range(count) if given is None else (given,) if isinstance(given, int) else given
+    dims = (given,) if isinstance(given, int) else given or range(count)
     gone = sorted(dim % count for dim in dims)
     if layout.dim in gone:
         return FIXED  # the order of what is summed does not matter

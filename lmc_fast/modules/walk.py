@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
 
-from .ties import Layout, Ties
+from .ties import FIXED, Layout, Ties
 
 
 class UnsupportedError(Exception):
@@ -87,10 +87,20 @@ class Walk:
 
     def bind_tensor(self, node: fx.Node, axis: int, layout: Layout) -> None:
         """The same of a tensor that the network takes directly."""
+        self.ties.bind(self._name(self._value(node), str(node.target)), axis, layout)
+
+    def hold(self, node: fx.Node) -> None:
+        """Say that nothing of a tensor that the network takes directly may be permuted."""
+        name = self._names.get(id(self._value(node)))
+        if name is not None:  # constants cannot be
+            for axis in range(self.ndim(node)):
+                self.ties.bind(name, axis, FIXED)
+
+    def _value(self, node: fx.Node) -> object:
         value: object = self._traced
         for part in str(node.target).split("."):
             value = getattr(value, part)
-        self.ties.bind(self._name(value, str(node.target)), axis, layout)
+        return value
 
     def _tensor(self, module: nn.Module, name: str) -> tuple[str, tuple[int, ...]]:
         tensor = getattr(module, name)

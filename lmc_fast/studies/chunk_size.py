@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import torch
 
-from .config import GridConfig, StudyConfig
+from .config import DepthConfig, GridConfig, StudyConfig
 from .device import free_memory
 from .tasks import Sizes
 
 ON_CPU = 16  # enough to keep its cores busy
+_NETWORKS = 4  # of a depth study for each thread: each takes seconds to minutes
 MOST = 1024
 _COPIES = 6  # of a student: its start, its weights, gradient, what training keeps, and spare
 _MATRICES = 10  # m x m, of a matching
@@ -50,10 +51,13 @@ def chunk_size(
     Parameters
     ----------
     asked : int or None
-        Taken for every width; None chooses: 16 on the CPU, what fits the memory on a GPU.
+        Taken for every width; None chooses: 16 on the CPU, in a depth study as few as keep its
+        threads busy, and what fits the memory on a GPU.
     window : int
         Chunks that share the memory.
     """
+    if asked is None and isinstance(config, DepthConfig):
+        asked = -(-_NETWORKS * torch.get_num_threads() // len(config.architectures))
     if asked is not None or device.type == "cpu":
         pairs = asked or ON_CPU
         return lambda _: pairs

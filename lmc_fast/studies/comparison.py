@@ -17,10 +17,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import DataName, LearningRateConfig, StudyName, WidthConfig
+from .config import AnyConfig, DataName, LearningRateConfig, StudyName, WidthConfig
 from .errors import ConfigError, StoreError
-from .presets import PresetName, load_config, merge, parse_override
-from .store import open_existing, reported
+from .presets import (
+    PresetName,
+    difference,
+    load_config,
+    merge,
+    parse_override,
+    same_settings,
+)
+from .store import DATABASE, open_existing, reported
 from .summary import Summary, summarise
 
 INDEX = "comparison.json"
@@ -100,6 +107,13 @@ def load_comparison(
         if not isinstance(config, WidthConfig | LearningRateConfig):
             raise ConfigError(f"the study '{study}' has no comparisons: take width, learning-rate")
         variants.append(Variant(label, slug(label), config))
+    labels: dict[str, str] = {}
+    for label, folder, _ in variants:
+        if labels.setdefault(folder, label) != label:
+            raise ConfigError(
+                f"'{labels[folder]}' and '{label}' would share the folder '{folder}': compare them "
+                "in two commands, with --out"
+            )
     return Comparison(study, name, question, tuple(variants))
 
 
@@ -116,8 +130,13 @@ def write_index(folder: Path, comparison: Comparison) -> None:
     Raises
     ------
     StoreError
-        The folder cannot be written.
+        The folder cannot be written, is a study's own, or has a study of other settings in the
+        place of one of these: then nothing is changed.
     """
+    if (folder / DATABASE).is_file():
+        raise StoreError(f"{folder} holds a study: give another --out")
+    for variant in comparison.variants:
+        check_settings(folder / variant.folder, variant.config)
     with reported(folder):
         folder.mkdir(parents=True, exist_ok=True)
         entries = [{"label": v.label, "folder": v.folder} for v in comparison.variants]
@@ -128,10 +147,14 @@ def write_index(folder: Path, comparison: Comparison) -> None:
 
 @dataclass(frozen=True)
 class ComparedSummaries:
-    """The studies of a comparison that have finished cells, by label."""
+    """The studies of a comparison that have finished cells, by label.
+
+    ``unfinished`` are the labels of those that lack cells, and of those that have none.
+    """
 
     question: str
     summaries: Mapping[str, Summary]
+    unfinished: tuple[str, ...] = ()
 
 
 def read_comparison(folder: Path) -> ComparedSummaries:
@@ -158,7 +181,26 @@ def read_comparison(folder: Path) -> ComparedSummaries:
                     found[label] = summarise(store)
     if not found:
         raise StoreError(f"{folder} has no finished cell yet: run the comparison first")
-    return ComparedSummaries(question, found)
+    done = [label for label, summary in found.items() if _is_finished(summary)]
+    return ComparedSummaries(question, found, tuple(x for x in places if x not in done))
+
+
+def _is_finished(summary: Summary) -> bool:
+    config = summary.config
+    groups = config.widths if isinstance(config, WidthConfig) else config.grid
+    return sum(group.pairs for group in summary.groups) == len(groups) * config.pairs
+
+
+def check_settings(folder: Path, config: AnyConfig) -> None:
+    """Raise StoreError where a folder holds a study of other settings."""
+    if (folder / DATABASE).is_file():
+        with open_existing(folder) as store:
+            if not same_settings(store.config_text, config):
+                changes = "; ".join(difference(store.config_text, config.canonical()))
+                raise StoreError(
+                    f"{folder} holds results of another configuration ({changes}): give another "
+                    "--out"
+                )
 
 
 def is_comparison(folder: Path) -> bool:

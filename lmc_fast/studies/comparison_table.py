@@ -10,7 +10,7 @@ from .comparison import ComparedSummaries
 from .config import TeacherProblem
 from .report import narrow_table
 from .statistics import Interval, short
-from .summary import Group, Summary
+from .summary import Group, Summary, pair_counts
 
 # A mean this far below that of the calmest step size is a transition.
 _FALLEN = 0.01
@@ -31,10 +31,12 @@ def comparison_table(compared: ComparedSummaries) -> Table:
 
 
 _WIDTH_TITLES = ("pairs", "peak m", "peak m/M", "peak height", "tail exponent", "fitted on m",
-                 "left out")  # fmt: skip
+                 "loss/barrier", "left out")  # fmt: skip
 _WIDTH_CAPTION = (
     "95% bootstrap intervals over pairs; peak and tail of the best matching;\n"
-    "left out: pairs with a student that failed or did not converge"
+    "loss/barrier: median endpoint loss over mean barrier, where it is largest beyond m = M;\n"
+    "left out: pairs with a student that failed or did not converge;\n"
+    "*: the highest mean, no peak, for a neighbouring width's is as high or not there"
 )
 _RATE_TITLES = ("pairs", "threshold x m", "edge", "transition", "alive, calm", "alive, least",
                 "barrier, calm", "barrier, least")  # fmt: skip
@@ -51,12 +53,13 @@ def _width_cells(summary: Summary) -> list[str]:
     lost = pairs - sum(len(group.sound) for group in summary.groups)
     peak, tail = summary.peak(best, split), summary.tail(best, split)
     problem = summary.config.problem
-    cells = [str(summary.config.pairs)]
+    cells = [pair_counts(summary.groups)]
     if peak is None:
         cells += ["-"] * 3
     else:
-        place, height = peak
-        cells.append(f"{place.value:.0f}{place.ends('{:.0f}'.format)}")
+        place, height, inside = peak
+        mark = "" if inside else "*"
+        cells.append(f"{place.value:.0f}{place.ends('{:.0f}'.format)}{mark}")
         M = problem.teacher_width if isinstance(problem, TeacherProblem) else None
         cells.append("-" if M is None else f"{place.value / M:.2g}")
         cells.append(_with_ends(height))
@@ -66,18 +69,20 @@ def _width_cells(summary: Summary) -> list[str]:
         slope = tail.exponent
         cells.append(f"{slope.value:.2f}{slope.ends('{:.2f}'.format)}")
         cells.append(f"{tail.first} to {tail.last}")
+    left = summary.residual()
+    cells.append("-" if left is None else f"{short(left.high)} (m = {left.high_width})")
     return [*cells, f"{lost} of {pairs:,}"]
 
 
 def _rate_cells(summary: Summary) -> list[str]:
-    config, best, split = summary.config, summary.best_matching(), summary.splits[-1]
+    best, split = summary.best_matching(), summary.splits[-1]
     bracket = summary.bracket
     if bracket is None:
-        return [str(config.pairs), *["-"] * (len(_RATE_TITLES) - 1)]
+        return [pair_counts(summary.groups), *["-"] * (len(_RATE_TITLES) - 1)]
     groups = [group for group in summary.groups if group.sound and group.lr <= bracket.high]
     m, unit = summary.groups[0].width, bracket.threshold
     alive = [float(np.mean(group.student_values("alive"))) for group in groups]
-    cells = [str(config.pairs), f"{unit * m:.3g}"]
+    cells = [pair_counts(summary.groups), f"{unit * m:.3g}"]
     cells.append("-" if summary.edge is None else f"{summary.edge / unit:.3f}")
     lr = transition(groups, alive)
     cells.append("-" if lr is None else f"{lr / unit:.3f}")

@@ -22,7 +22,16 @@ from ..modules import PermutationGraph, match_modules, module_barrier, permutati
 from ..modules.check import tensors_of
 from .cells import SIDES, Cell, Chunk, ChunkResult
 from .config import ArchitectureName, DatasetProblem, DepthConfig
-from .depth_networks import Samples, Student, build, images, initialise, learnt, train_student
+from .depth_networks import (
+    CLASSES,
+    Samples,
+    Student,
+    build,
+    images,
+    initialise,
+    learnt,
+    train_student,
+)
 from .provenance import provenance
 from .store import CellKey, Curve, Row
 from .tasks import Sizes
@@ -57,9 +66,8 @@ def samples(config: DepthConfig, data_dir: Path | None) -> dict[str, Samples]:
 
 def sizes(config: DepthConfig, data_dir: Path | None) -> Sizes:
     """Of the problem."""
-    x, y = samples(config, data_dir)["train"]
-    n, d = x.shape
-    return Sizes(n, d, int(y.max()) + 1)
+    n, d = samples(config, data_dir)["train"][0].shape
+    return Sizes(n, d, CLASSES)
 
 
 def column(quantity: str, architecture: str, matching: str = "", split: str = "") -> str:
@@ -140,8 +148,8 @@ def _workers(threads: int | None) -> Iterator[Callable[..., list[_Measured]]]:
 
 
 def _graph(name: ArchitectureName, m: int, given: Samples) -> PermutationGraph:
-    x, y = given
-    network = build(name, m, x.shape[1], int(y.max()) + 1)
+    x, _ = given
+    network = build(name, m, x.shape[1], CLASSES)
     initialise(network, 0)
     return permutation_graph(network, x)
 
@@ -202,7 +210,7 @@ def _ends(name: str, pair: Sequence[Student], given: dict[str, Samples]) -> tupl
             row[column(f"loss_{split}_{side}", name)] = loss
             row[column(f"accuracy_{split}_{side}", name)] = float(curve.accuracies[0, 0])
             if split == "train":
-                failed = not learnt(loss, int(y.max()) + 1)
+                failed = not learnt(loss, CLASSES)
         row[column(f"diverged_{side}", name)] = int(diverged)
         row[column(f"failed_{side}", name)] = int(failed)
         sound &= not failed

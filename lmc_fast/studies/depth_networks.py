@@ -24,7 +24,7 @@ _CHANNEL_SHARE = 4
 _MARGIN = 1e-3
 _MOMENTUM = 0.9
 _PIXELS = {"digits": 64, "mnist": 784}
-_CLASSES = 10
+CLASSES = 10  # whichever of them the samples are of
 Samples = tuple[Tensor, Tensor]
 
 
@@ -76,7 +76,7 @@ def train_student(
 ) -> Student:
     """Train one network; the seed gives its start and the order of its batches."""
     x, y = samples
-    network = build(architecture, m, x.shape[1], int(y.max()) + 1)
+    network = build(architecture, m, x.shape[1], CLASSES)
     initialise(network, seed)
 
     def optimizer(parameters: object) -> torch.optim.Optimizer:
@@ -120,7 +120,7 @@ def load_student(file: Path, architecture: ArchitectureName, seed: int) -> nn.Se
             f"{min(seeds)} to {max(seeds)}"
         )
     d = _PIXELS[settings["problem"]["data"]]
-    network = build(architecture, int(about["width"]), d, _CLASSES)
+    network = build(architecture, int(about["width"]), d, CLASSES)
     place = seeds.index(seed)
     state = {name: stacks[f"{architecture}.{name}"][place] for name in network.state_dict()}
     network.load_state_dict(state)

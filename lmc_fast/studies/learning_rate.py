@@ -42,6 +42,10 @@ class Bracket(NamedTuple):
         """Geometric mean of the two ends."""
         return math.sqrt(self.low * self.high)
 
+    def within(self, config: LearningRateConfig) -> bool:
+        """Whether it is as tight as ``bracket_tolerance`` asks for."""
+        return (self.high - self.low) / self.high <= config.bracket_tolerance
+
 
 @dataclass(frozen=True)
 class ProbeTask:
@@ -168,7 +172,7 @@ def find_threshold(
                 f"no step size up to {high:.3g} makes at least {share:.0%} of the students "
                 "diverge: raise pilot_lr or steps"
             )
-    while (high - low) / high > config.bracket_tolerance:
+    while not Bracket(low, high).within(config):
         middle = math.sqrt(low * high)
         if diverges(middle):
             high = middle

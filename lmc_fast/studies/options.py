@@ -70,8 +70,8 @@ ChunkOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Pairs trained in one call, and lost by a kill at the most; default 16, on a GPU "
-        "what its memory takes.",
+        help="Pairs trained in one call, and lost by a kill at the most; default 16, for "
+        "**depth** fewer, on a GPU what its memory takes.",
         show_default=False,
     ),
 ]

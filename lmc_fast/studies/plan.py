@@ -9,11 +9,10 @@ from pathlib import Path
 from rich.table import Table
 
 from . import learning_rate
-from .config import AnyConfig, LearningRateConfig, StudyConfig
-from .errors import StoreError
+from .comparison import check_settings
+from .config import AnyConfig, DepthConfig, LearningRateConfig, StudyConfig
 from .kinds import kind_of
 from .learning_rate import Bracket, bracket_of
-from .presets import same_settings
 from .report import narrow_table
 from .store import DATABASE, open_existing
 
@@ -32,12 +31,17 @@ def plan_table(config: AnyConfig, folder: Path) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     total = done = 0
     for m, lr, shown in _groups(config, bracket):
-        steps = f"{config.steps_at(m):,}" if isinstance(config, StudyConfig) else "-"
         there = finished[m, lr]
-        table.add_row(str(m), shown, steps, str(config.pairs), str(there))
+        table.add_row(str(m), shown, _steps(config, m), str(config.pairs), str(there))
         total, done = total + config.pairs, done + there
     table.caption = f"{total:,} cells, {done:,} finished"
     return table
+
+
+def _steps(config: AnyConfig, m: int) -> str:
+    if isinstance(config, DepthConfig):
+        return f"{config.steps:,}"
+    return f"{config.steps_at(m):,}" if isinstance(config, StudyConfig) else "-"
 
 
 def _groups(config: AnyConfig, bracket: Bracket | None) -> list[tuple[int, float, str]]:
@@ -53,10 +57,12 @@ def _there(config: AnyConfig, folder: Path) -> tuple[Bracket | None, Counter[tup
     """The divergence threshold if it is known, and the finished cells of every group."""
     if not (folder / DATABASE).is_file():
         return None, Counter()
+    check_settings(folder, config)
     with open_existing(folder) as store:
-        if not same_settings(store.config_text, config):
-            raise StoreError(f"{folder} holds results of another configuration: give another --out")
         cells = Counter((key.width, key.lr) for key in store.finished())
         if not isinstance(config, LearningRateConfig):
             return None, cells
-        return bracket_of(store.probes(), config.diverged_share), cells
+        bracket = bracket_of(store.probes(), config.diverged_share)
+        # While it is searched, the bracket is wider, and its middle not yet the threshold.
+        known = bracket is not None and (bool(cells) or bracket.within(config))
+        return bracket if known else None, cells

@@ -16,7 +16,7 @@ from .config import TeacherProblem
 from .plot_style import GREY, PAGE, LogFloor, legend_below, new_figure, unit_of
 from .provenance import versions
 from .statistics import FEWEST, Array, Interval
-from .summary import Group, Summary
+from .summary import Group, Summary, pair_counts
 from .tasks import make_task
 
 _MARKERS = "osD^vP*X"
@@ -100,7 +100,8 @@ def _draw_barriers(axes: Axes, compared: ComparedSummaries) -> None:
         drawn.append((label, _places(summary, groups, unit), scaled, look))
     floor = LogFloor([value for _, _, means, _ in drawn for mean in means for value in mean])
     for label, x, means, look in drawn:
-        at, low, high = np.array([[floor.draw(v) for v in mean] for mean in means]).T
+        drawable = np.array([[floor.draw(v) for v in mean] for mean in means])
+        at, low, high = drawable.reshape(-1, 3).T  # perhaps of no group
         axes.plot(x, at, label=label, **look)
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
     floor.finish(axes)
@@ -138,15 +139,21 @@ def _draw_alive(axes: Axes, compared: ComparedSummaries) -> None:
 
 def _title(compared: ComparedSummaries) -> list[str]:
     summaries = compared.summaries.values()
-    pairs = sorted({summary.config.pairs for summary in summaries})
+    groups = [group for summary in summaries for group in summary.groups]
+    rates = any(summary.config.study == "learning-rate" for summary in summaries)
     seeds = {(s.config.first_seed, s.config.first_seed + 2 * s.config.pairs - 1) for s in summaries}
     low, high = min(first for first, _ in seeds), max(last for _, last in seeds)
-    rows = [row for s in summaries for group in s.groups for row in group.rows]
-    lost = sum(group.pairs - len(group.sound) for s in summaries for group in s.groups)
-    bands = "" if pairs[0] < FEWEST else ", bands: 95% bootstrap intervals of means"
+    rows = [row for group in groups for row in group.rows]
+    lost = sum(group.pairs - len(group.sound) for group in groups)
+    banded = any(len(group.sound) >= FEWEST for group in groups)
+    bands = ", bands: 95% bootstrap intervals of means" if banded else ""
+    unfinished = ", ".join(compared.unfinished)
+    matchings = " or ".join(sorted({summary.best_matching() for summary in summaries}))
     return [
         compared.question,
-        f"{' or '.join(map(str, pairs))} pairs each (seeds {low} to {high}){bands}",
-        f"{lost:,} of {len(rows):,} pairs are left out (failed or not converged)",
+        f"{pair_counts(groups)} pairs each (seeds {low} to {high}){bands}",
+        *([f"not finished: {unfinished}"] if unfinished else []),
+        f"matched by {matchings}; {lost:,} of {len(rows):,} pairs are left out (failed"
+        + (")" if rates else " or not converged)"),
         "computed by " + ", ".join(versions(rows)),
     ]

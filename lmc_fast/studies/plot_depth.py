@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from .config import ArchitectureName
 from .depth_summary import LABELS, DepthSummary
-from .plot_style import GREY, PAGE, LogFloor, Look, new_figure
+from .plot_style import GREY, PAGE, LogFloor, Look, new_figure, unfinished
 from .provenance import versions
 from .statistics import FEWEST, Interval
 
@@ -101,10 +101,12 @@ def _title(summary: DepthSummary) -> list[str]:
     few = config.pairs < FEWEST
     bands = "too few for intervals" if few else "bands: 95% bootstrap intervals of matched means"
     rows = [row for group in summary.groups for row in group.rows]
+    there = {f"m = {group.width}": len(group.rows) for group in summary.groups}
     return [
         "Loss barrier against width at several depths, matched layer by layer",
         summary.describe(),
         f"{seeds}, {config.pairs} pairs per width, {bands}",
+        *unfinished(there, config.pairs),
         summary.exclusions(),
         "computed by " + ", ".join(versions(rows)),
     ]

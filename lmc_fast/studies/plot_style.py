@@ -139,13 +139,17 @@ def fine_print(summary: Summary, per: str, of_students: str | None = None) -> li
 
 
 def _unfinished(summary: Summary) -> list[str]:
-    """A line on groups that have fewer pairs than they are to have; none without any."""
     rates = isinstance(summary.config, LearningRateConfig)
-    short_of = [
-        f"{group.pairs} at " + (f"lr = {group.lr:.4g}" if rates else f"m = {group.width}")
+    there = {
+        (f"lr = {group.lr:.4g}" if rates else f"m = {group.width}"): group.pairs
         for group in summary.groups
-        if group.pairs < summary.config.pairs
-    ]
+    }
+    return unfinished(there, summary.config.pairs)
+
+
+def unfinished(there: Mapping[str, int], wanted: int) -> list[str]:
+    """A line on groups, by name, that have fewer pairs than they are to have; none without any."""
+    short_of = [f"{pairs} at {name}" for name, pairs in there.items() if pairs < wanted]
     if not short_of:
         return []
     few = ", ".join(short_of[:3]) + (" ..." if len(short_of) > 3 else "")

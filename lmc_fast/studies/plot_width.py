@@ -56,9 +56,7 @@ def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bo
         _draw_tail(axes, tail, best)
     peak = summary.peak(best, measure.split) if with_tail else None
     if peak is not None:
-        teacher = isinstance(summary.config.problem, TeacherProblem)
-        # With images the highest mean may well be the first, which is no peak.
-        _mark_peak(axes, peak, "peak" if teacher else "highest")
+        _mark_peak(axes, peak)
     axes.set_xscale("log")
     _mark_teacher(axes, summary)
     axes.set_xlabel("student width m")
@@ -80,8 +78,8 @@ def _draw_tail(axes: Axes, tail: TailFit, name: str) -> None:
     axes.plot(span, guide, color=GREY, linewidth=1, linestyle=(0, (6, 2)), label="$m^{-1/2}$ guide")
 
 
-def _mark_peak(axes: Axes, peak: Peak, name: str) -> None:
-    place, height = peak
+def _mark_peak(axes: Axes, peak: Peak) -> None:
+    place, height, _ = peak
     axes.plot(
         place.value,
         height.value,
@@ -90,7 +88,7 @@ def _mark_peak(axes: Axes, peak: Peak, name: str) -> None:
         markerfacecolor="none",
         markeredgecolor="#000000",
         markeredgewidth=0.8,
-        label=f"{name}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
+        label=f"{peak.name}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
         f"{short(height.value)}{height.ends(short)}",
     )
 

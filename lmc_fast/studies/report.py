@@ -202,9 +202,9 @@ def _width_findings(summary: Summary) -> list[str]:
     best, split = summary.best_matching(), summary.splits[-1]
     peak, lines = summary.peak(best, split), []
     if peak is not None:
-        place, height = peak
+        place, height, _ = peak
         lines.append(
-            f"peak, '{best}', {split}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
+            f"{peak.name}, '{best}', {split}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
             f"height {short(height.value)}{height.ends(short)}"
         )
     for name in summary.config.matchings:

@@ -125,8 +125,8 @@ def run_study(
         Computes the chunks; None does so in the calling thread. It is left open. For a GPU its
         processes must be spawned, not forked.
     chunk_pairs : int, optional
-        Pairs in one native call; results do not depend on it. None is 16, on a GPU what its free
-        memory takes, at most 1024.
+        Pairs in one native call; results do not depend on it. None is 16, in a depth study fewer,
+        on a GPU what its free memory takes, at most 1024.
     window : int, optional
         Chunks in flight at once, and lost by a kill at the most. None is 1 without an executor,
         else twice the number of cores.

@@ -55,10 +55,20 @@ class TailFit(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The width of the highest mean, and that mean; intervals resample pairs within widths."""
+    """The width of the highest mean, and that mean; intervals resample pairs within widths.
+
+    ``inside`` says whether the means of both neighbouring widths are lower: a barrier that only
+    falls or rises is highest at one end, and has no peak there.
+    """
 
     width: Interval
     height: Interval
+    inside: bool
+
+    @property
+    def name(self) -> str:
+        """What it is called: a peak, or the highest of means without one."""
+        return "peak" if self.inside else "highest, no peak"
 
 
 def short(value: float) -> str:
@@ -164,7 +174,11 @@ def highest_mean(widths: Sequence[int], samples: Sequence[Array], first: int) ->
     fewest = min(len(values) for _, values in used)
     best = int(np.argmax(means))
     places = _interval(at[best], at[np.argmax(draws, axis=0)], fewest, "inverted_cdf")
-    return Peak(places, _interval(float(means[best]), draws.max(axis=0), fewest))
+    # Among all widths with a mean: the neighbour below may be left out of the search.
+    every = [(m, float(np.mean(v))) for m, v in zip(widths, samples, strict=True) if len(v) > 0]
+    k = [m for m, _ in every].index(used[best][0])
+    inside = 0 < k < len(every) - 1 and max(every[k - 1][1], every[k + 1][1]) < every[k][1]
+    return Peak(places, _interval(float(means[best]), draws.max(axis=0), fewest), inside)
 
 
 def _interval(

@@ -192,6 +192,13 @@ class Summary:
         return Extremes(*found[0], *found[-1])
 
 
+def pair_counts(groups: Sequence[Group]) -> str:
+    """Pairs with a row of each group: ``64``, or ``12 to 64`` where they differ."""
+    counts = [group.pairs for group in groups]
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def fate_of_stuck(summary: Summary) -> str:
     """What becomes of students that did not converge, in words."""
     return "their pairs too" if isinstance(summary.config, WidthConfig) else "kept"

@@ -76,6 +76,14 @@ def test_statistics_are_estimated_anew_between_the_ends() -> None:
     assert float(a[1].running_var) == 1.0
 
 
+def test_statistics_of_batches_with_one_sample_over() -> None:
+    """Nine samples in batches of at most eight: a last batch of one has no variance."""
+    a, b = batch_norm(), batch_norm()
+    found = module_barrier(a, b, images(), labels(), loss="cross_entropy", alphas=3,
+                           statistics_x=images(9), batch_size=8)  # fmt: skip
+    assert bool(torch.isfinite(found.curve.losses).all())
+
+
 def test_plots_like_any_barrier() -> None:
     found = module_barrier(mlp(4, 5, 2), mlp(4, 5, 2), vectors(), labels(c=2), loss="cross_entropy")
     assert found.plot().get_ylabel() == "loss"

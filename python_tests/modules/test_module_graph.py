@@ -108,6 +108,59 @@ def test_permuted_networks_compute_the_same(layers: Callable[[], nn.Module], x: 
     assert changed
 
 
+class Built(nn.Module):
+    """Named parts and a forward function of them."""
+
+    def __init__(self, forward: Callable[[Built, Tensor], Tensor], **parts: object) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.function = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def gated(net: Built, x: Tensor, *, first: bool) -> Tensor:
+    h = torch.relu(net.a(x))
+    gate = torch.sigmoid(net.gate(h))
+    return net.b(gate * h if first else h * gate)
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "wanted"),
+    [
+        # numpy's names of the arguments
+        (lambda: Built(lambda net, x: net.b(net.a(x).mean(axis=(2, 3))),
+                       a=nn.Conv2d(1, 5, 3), b=nn.Linear(5, 2)), images(),
+         {"a": {("a.weight", 0, 1), ("a.bias", 0, 1), ("b.weight", 1, 1)}}),
+        (lambda: Built(lambda net, x: net.b(net.a(x).amax(()).view(1, 1)),
+                       a=nn.Linear(4, 5), b=nn.Linear(1, 2)), vectors(),
+         {"a": {("a.weight", 0, 1), ("a.bias", 0, 1)}}),
+        # one tensor both with the input, which stays in place, and with units
+        (lambda: Built(lambda net, x: net.b(torch.relu(net.a(x - net.shift)) + net.shift),
+                       a=nn.Linear(4, 4), b=nn.Linear(4, 2), shift=nn.Parameter(torch.randn(4))),
+         vectors(), {}),
+        (lambda: Built(lambda net, x: net.b(net.a(x - torch.ones(4))),
+                       a=nn.Linear(4, 5), b=nn.Linear(5, 2)), vectors(),
+         {"a": {("a.weight", 0, 1), ("a.bias", 0, 1), ("b.weight", 1, 1)}}),
+        *((lambda first=first: Built(lambda net, x: gated(net, x, first=first), a=nn.Linear(4, 5),
+                                     gate=nn.Linear(5, 1), b=nn.Linear(5, 2)), vectors(),
+           {"a": {("a.weight", 0, 1), ("a.bias", 0, 1), ("gate.weight", 1, 1), ("b.weight", 1, 1)},
+            "gate": {("gate.weight", 0, 1), ("gate.bias", 0, 1)}})
+          for first in (True, False)),
+    ],
+)  # fmt: skip
+def test_reductions_constants_and_gates(
+    make: Callable[[], nn.Module], x: Tensor, wanted: dict[str, set[tuple[str, int, int]]]
+) -> None:
+    torch.manual_seed(1)
+    net = make()
+    assert axes(net, x) == wanted
+    other, _ = shuffled(net, x)
+    torch.testing.assert_close(other(x), net(x))
+
+
 def test_the_module_is_left_as_it_is() -> None:
     net = batch_norm().train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -195,6 +248,12 @@ def test_weights_that_are_computed_are_named() -> None:
     plain = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
     torch.nn.utils.parametrizations.weight_norm(plain[0])
     assert "module '0' (ParametrizedLinear)" in refused(plain, vectors())
+
+
+def test_modules_that_cannot_be_copied_are_named() -> None:
+    net = mlp(4, 5, 2)
+    net.computed = net[0].weight * 2  # type: ignore[assignment]
+    assert "Sequential cannot be copied: Only Tensors created explicitly" in refused(net, vectors())
 
 
 def test_control_flow_is_said_to_be_untraceable() -> None:

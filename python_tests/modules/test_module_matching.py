@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from deep_networks import Residual, Shared, batch_norm, cnn, images, mlp, shuffl
 from torch import Tensor, nn
 
 from lmc_fast import (
+    PermutationGraph,
     TwoLayerReLU,
     match,
     match_modules,
@@ -178,6 +180,44 @@ def test_apply_checks_the_function() -> None:
     )
     with pytest.raises(RuntimeError, match="b computes another function"):
         broken.apply(b)
+
+
+class Ends(nn.Module):
+    """A hidden layer between two functions."""
+
+    def __init__(
+        self, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.layers, self.before, self.after = mlp(4, 6, 3), before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.layers(self.before(x)))
+
+
+def test_outputs_that_are_not_finite_do_not_pass_for_equal() -> None:
+    torch.manual_seed(0)
+    x = vectors()
+    a, b = (Ends(lambda x: x, lambda y: torch.sqrt(-torch.relu(y) - 1)) for _ in range(2))
+    with pytest.raises(ValueError, match="b must give finite outputs on x"):
+        match_modules(a, b, x)
+    a, b = (Ends(torch.sqrt, lambda y: y) for _ in range(2))  # of negative inputs NaN
+    x[:2], x[2] = x[:2].abs(), -1
+    found = match_modules(a, b, x)
+    axes = {"layers.0": found.graph.axes["layers.0"][:-1]}
+    with pytest.raises(RuntimeError, match="b computes another function"):
+        replace(found, graph=PermutationGraph(found.graph.sizes, axes)).apply(b)
+
+
+def test_networks_that_convert_their_inputs_are_checked_in_their_own_type() -> None:
+    torch.manual_seed(0)
+    a, b = (Ends(lambda x: x.float() / 255, lambda y: y) for _ in range(2))
+    x = torch.randint(0, 255, (8, 4), dtype=torch.uint8)
+    found = match_modules(a, b, x)
+    assert torch.allclose(found.apply(b)(x), b(x), atol=1e-5)
+    axes = {"layers.0": found.graph.axes["layers.0"][:-1]}
+    with pytest.raises(RuntimeError, match="b computes another function"):
+        replace(found, graph=PermutationGraph(found.graph.sizes, axes)).apply(b)
 
 
 class Joined(nn.Module):

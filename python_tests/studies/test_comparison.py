@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ from lmc_fast.studies.errors import ConfigError, StoreError
 from lmc_fast.studies.plot_comparison import comparison_figure
 from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.presets import load_config
+from lmc_fast.studies.store import DATABASE, Probe, create
 from lmc_fast.studies.tasks import make_task
 
 ALL = [(study, name) for study in ("width", "learning-rate") for name in shipped(study)]
@@ -88,6 +90,7 @@ def test_names_make_folders() -> None:
         ("width", "colour", [], "has the comparisons dimension.*got 'colour'"),
         ("width", None, ["pairs=3"], r"must be KEY=\[VALUE, ...\].*got 'pairs=3'"),
         ("width", None, ["pears=[3]"], "unknown setting 'pears'"),
+        ("width", None, ["lr=[1e-16,1e16]"], "'lr = 1e-16' and 'lr = 1e.16' would share"),
         ("theory", None, ["pairs=[3]"], "'theory' has no comparisons"),
     ],
 )
@@ -104,10 +107,12 @@ def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) ->
                              overrides=["widths=[4,6,10,20,40]"])  # fmt: skip
     written = text_of(filled(tmp_path, chosen))
     assert "pairs = 12" in written
-    assert written.count("6 [6, 6]") == 2
+    assert written.count("6 [6, 6]*") == 2
     assert written.count("10 to 40") == 2
     assert written.count("-2.00") == 2
     assert "0 of 60" in written
+    # 1e-9 over ten times 4 / 40^2 and the mean of the pairs' factors, 0.98 to 1.02.
+    assert written.count("4.0e-8 (m = 40)") + written.count("3.9e-8 (m = 40)") == 2
     assert "0 of 100" in written
 
 
@@ -121,6 +126,43 @@ def test_a_study_that_has_not_begun_is_left_out(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text("{}")
     with pytest.raises(StoreError, match=r"is damaged.*run the comparison again"):
         read_comparison(tmp_path)
+
+
+def test_other_settings_leave_a_comparison_as_it_is(tmp_path: Path) -> None:
+    chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
+    before = (filled(tmp_path, chosen) / INDEX).read_text()
+    other = load_comparison("width", None, vary=["pairs=[2,4]"], overrides=["widths=[4,8]"])
+    with pytest.raises(StoreError, match=r"pairs-2 holds results of another.*widths.*--out"):
+        write_index(tmp_path, other)
+    assert (tmp_path / INDEX).read_text() == before
+    with pytest.raises(StoreError, match="holds a study: give another --out"):
+        write_index(tmp_path / "pairs-2", chosen)
+
+
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_the_figure_says_what_is_not_finished_and_survives_what_failed(
+    study: StudyName, tmp_path: Path
+) -> None:
+    chosen = load_comparison(study, None, vary=["problem.d=[5,6,7]"], overrides=["pairs=12"])
+    filled(tmp_path, chosen, skip="d = 7")
+    for folder, change in (
+        ("d-5", "DELETE FROM cells WHERE seed_a > 20 AND width < 30"),
+        ("d-6", "UPDATE cells SET failed_a = 1"),
+    ):
+        with sqlite3.connect(tmp_path / folder / DATABASE) as connection:
+            connection.execute(change)
+        connection.close()
+    compared = read_comparison(tmp_path)
+    assert compared.unfinished == ("d = 5", "d = 7")
+    with style():
+        figure = comparison_figure(compared)
+    title = figure.get_suptitle()
+    assert "11 to 12 pairs each (seeds 0 to 23), bands" in title
+    assert "not finished: d = 5, d = 7" in title
+    assert "matched by gap; " in title
+    assert ("(failed or not converged)" if study == "width" else "(failed)") in title
+    assert len(figure.axes[-1].get_lines()[1].get_xdata()) == 0
+    assert ("11 to 12" if study == "width" else " 11 ") in text_of(tmp_path)
 
 
 def test_teachers_of_other_widths_are_compared_relative_to_their_loss(tmp_path: Path) -> None:
@@ -178,6 +220,18 @@ def test_a_dry_run_of_step_sizes_knows_the_threshold_once_it_is_found(
     assert "4 cells, 4 finished" in shown
     assert main(["study", "learning-rate", "--dry-run", "--out", str(tmp_path)]) == 1
     assert "another configuration" in capsys.readouterr().err
+
+
+def test_a_dry_run_does_not_take_a_search_for_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config("learning-rate", overrides=["pairs=2", "grid=[0.5,0.9]"])
+    with create(tmp_path, config, {}) as store:
+        store.add_probe(Probe(0.1, 4, 0, 2.0, 0.1))
+        store.add_probe(Probe(0.9, 4, 4, None, 0.1))
+    words = ["study", "learning-rate", "--set", "pairs=2", "--set", "grid=[0.5,0.9]", "--dry-run"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    assert "0.9 x threshold" in capsys.readouterr().out
 
 
 def test_the_presets_time_is_said_before_it_starts(capsys: pytest.CaptureFixture[str]) -> None:

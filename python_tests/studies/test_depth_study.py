@@ -19,6 +19,7 @@ from lmc_fast.cli import main
 from lmc_fast.modules.check import tensors_of
 from lmc_fast.studies import depth, device
 from lmc_fast.studies.cells import Chunk
+from lmc_fast.studies.chunk_size import chunk_size
 from lmc_fast.studies.config import DepthConfig
 from lmc_fast.studies.depth_networks import build, images, initialise, load_student, train_student
 from lmc_fast.studies.depth_summary import DepthSummary, summarise_depth
@@ -93,6 +94,22 @@ def test_a_row_does_not_depend_on_chunks_or_threads(folder: Path, tmp_path: Path
     assert measurements(tmp_path / "three") == wanted
 
 
+def test_a_kill_loses_few_networks() -> None:
+    few = chunk_size(None, config(), depth.sizes(config(), None), torch.device("cpu"), 1)
+    threads = torch.get_num_threads()
+    # Two architectures: four networks' pairs for each thread.
+    assert few(4) == 2 * threads
+    assert chunk_size(5, config(), depth.sizes(config(), None), torch.device("cpu"), 1)(4) == 5
+
+
+def test_a_dry_run_lists_widths_and_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for text in TINY for word in ("--set", text)]
+    assert main(["study", "depth", *words, "--dry-run"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["4", "0.003", "30", "2", "0"] in lines
+    assert ["8", "0.003", "30", "2", "0"] in lines
+
+
 def test_torchs_threads_are_left_as_they_were(folder: Path) -> None:
     before = torch.get_num_threads()
     depth.run_chunk(Chunk(config("widths=[4]", "pairs=1"), 4, 0.003, ((0, 1),), threads=2))
@@ -143,6 +160,30 @@ def test_students_that_diverge_are_told_apart(tmp_path: Path) -> None:
     row = measurements(tmp_path)[0]
     assert row["failed_a_mlp2"] == row["diverged_a_mlp2"] == 1
     assert row["loss_train_a_mlp2"] is None
+
+
+def test_few_samples_may_lack_a_class(tmp_path: Path) -> None:
+    few = config("widths=[4]", "pairs=1", "problem.train_samples=4", "batch_size=4", "steps=60")
+    assert int(images(depth.problem_of(few), 4)["train"][1].max()) < 9
+    run_study(few, tmp_path)
+    row = measurements(tmp_path)[0]
+    assert row["barrier_weights_test_mlp2"] is not None
+    with open_existing(tmp_path) as store:
+        kept = str(store.rows()[0]["weights"])
+    assert load_student(tmp_path / kept, "mlp2", 1)[-1].out_features == 10
+
+
+def test_the_figure_says_what_is_not_finished(folder: Path, tmp_path: Path) -> None:
+    with open_existing(folder) as store:
+        rows = store.rows()
+    columns = {**depth.measurement_columns(config()), **PROVENANCE}
+    with create(tmp_path, config(), columns) as store:
+        for row in rows[:3]:
+            store.add({name: value for name, value in row.items() if name != "config_hash"})
+    for path, line in ((folder, 0), (tmp_path, 1)):
+        with style():
+            title = depth_figure(summary_of(path)).get_suptitle()
+        assert title.count("not finished: so far 1 at m = 8") == line
 
 
 def test_a_seed_decides_start_and_batches() -> None:

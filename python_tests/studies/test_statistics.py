@@ -131,6 +131,26 @@ def test_a_clear_peak_has_one_place() -> None:
     assert highest_mean([5, 6, 8], samples, 9) is None
 
 
+@pytest.mark.parametrize(
+    ("heights", "first", "at", "inside"),
+    [
+        ([3, 2, 1], 5, 5, False),
+        ([1, 2, 3], 5, 8, False),
+        ([1, 3, 2], 5, 6, True),
+        ([1, 3, 2], 6, 6, True),  # its neighbour is there, though it is not looked at
+        ([4, 3, 2], 6, 6, False),
+        ([3, 3, 2], 6, 6, False),
+    ],
+)
+def test_the_highest_mean_at_an_end_is_no_peak(
+    heights: list[float], first: int, at: int, inside: bool
+) -> None:
+    found = highest_mean([5, 6, 8], [np.full(3, float(h)) for h in heights], first)
+    assert found is not None
+    assert (found.width.value, found.inside) == (at, inside)
+    assert found.name == ("peak" if inside else "highest, no peak")
+
+
 def test_the_peaks_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(7)
     hits = 0
