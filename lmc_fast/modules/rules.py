@@ -156,6 +156,13 @@ def _same(walk: Walk, node: fx.Node) -> Layout:
     return walk.layout(_only(walk, node))
 
 
+def _own(node: fx.Node) -> bool:
+    """Whether a node depends on the module's own tensors alone."""
+    return node.op == "get_attr" or (
+        bool(node.all_input_nodes) and all(map(_own, node.all_input_nodes))
+    )
+
+
 def _entries(walk: Walk, layout: Layout) -> int:
     """Entries along the dimension that counts a layout's units."""
     return walk.ties.sizes[walk.ties.find(layout.key)] * layout.block
@@ -183,6 +190,10 @@ def _combined(walk: Walk, node: fx.Node) -> Layout:
         if other.op == "get_attr":
             walk.bind_tensor(other, found.dim - shift, found)
             continue
+        if _own(other):  # taken for fixed, it would silently keep the units in place
+            raise UnsupportedError(
+                "it combines units with what is computed from the module's own tensors"
+            )
         layout = walk.layout(other)
         if not walk.ties.fixed(layout) and layout.dim + shift != found.dim:
             raise UnsupportedError("it combines tensors whose units lie along different dimensions")

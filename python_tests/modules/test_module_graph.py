@@ -244,6 +244,18 @@ def test_a_function_is_named_with_its_module() -> None:
     assert "method 'cumsum' in module '1.0'" in refused(net, vectors())
 
 
+def test_units_are_not_kept_in_place_by_what_parameters_give() -> None:
+    net = Built(
+        lambda net, x: net.b(net.a(x) * (net.scale + 1)),
+        a=nn.Linear(4, 5),
+        b=nn.Linear(5, 2),
+        scale=nn.Parameter(torch.ones(5)),
+    )
+    written = refused(net, vectors())
+    assert "function 'mul' of the network" in written
+    assert "it combines units with what is computed from the module's own tensors" in written
+
+
 def test_weights_that_are_computed_are_named() -> None:
     plain = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
     torch.nn.utils.parametrizations.weight_norm(plain[0])
