@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from .config import DefinitionName, MatchingName, StudyName, TeacherKind
-from .execution import run_and_show, show_plan, time_note
+from .execution import Means, run_and_show, show_plan, time_note
 from .options import (
     ChunkOption,
     ConfigOption,
@@ -105,16 +105,7 @@ def study(
     if dry_run:
         show_plan(chosen, folder, note)
         return
-    run_and_show(
-        chosen,
-        folder,
-        name,
-        note,
-        data_dir=data_dir,
-        threads=threads,
-        device=device,
-        chunk=chunk,
-    )
+    run_and_show(chosen, folder, Means(data_dir, threads, device, chunk), name, note)
 
 
 @app.command()
@@ -175,7 +166,7 @@ def compare(
         for variant in chosen.variants:
             show_plan(variant.config, folder / variant.folder, "", variant.label)
         return
-    run_comparison(chosen, folder, data_dir=data_dir, threads=threads, device=device, chunk=chunk)
+    run_comparison(chosen, folder, Means(data_dir, threads, device, chunk))
 
 
 @app.command()

@@ -17,16 +17,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import AnyConfig, DataName, LearningRateConfig, StudyName, WidthConfig
+from .config import DataName, LearningRateConfig, StudyName, WidthConfig, cell_count
 from .errors import ConfigError, StoreError
-from .presets import (
-    PresetName,
-    difference,
-    load_config,
-    merge,
-    parse_override,
-    same_settings,
-)
+from .presets import PresetName, load_config, merge, parse_override
 from .store import DATABASE, open_existing, reported
 from .summary import Summary, summarise
 
@@ -78,6 +71,8 @@ def load_comparison(
     ConfigError
         No such comparison, both or neither of ``name`` and ``vary``, or a setting that is wrong.
     """
+    if not shipped(study):
+        raise ConfigError(f"the study '{study}' has no comparisons: take width or learning-rate")
     if (name is None) == (not vary):
         raise ConfigError(
             f"give either --vary KEY=[...] or one of the comparisons of '{study}': "
@@ -104,8 +99,7 @@ def load_comparison(
             under=common,
             over=layer,
         )
-        if not isinstance(config, WidthConfig | LearningRateConfig):
-            raise ConfigError(f"the study '{study}' has no comparisons: take width, learning-rate")
+        assert isinstance(config, WidthConfig | LearningRateConfig)
         variants.append(Variant(label, slug(label), config))
     labels: dict[str, str] = {}
     for label, folder, _ in variants:
@@ -136,7 +130,10 @@ def write_index(folder: Path, comparison: Comparison) -> None:
     if (folder / DATABASE).is_file():
         raise StoreError(f"{folder} holds a study: give another --out")
     for variant in comparison.variants:
-        check_settings(folder / variant.folder, variant.config)
+        place = folder / variant.folder
+        if (place / DATABASE).is_file():
+            with open_existing(place) as store:
+                store.require(variant.config)
     with reported(folder):
         folder.mkdir(parents=True, exist_ok=True)
         entries = [{"label": v.label, "folder": v.folder} for v in comparison.variants]
@@ -181,26 +178,12 @@ def read_comparison(folder: Path) -> ComparedSummaries:
                     found[label] = summarise(store)
     if not found:
         raise StoreError(f"{folder} has no finished cell yet: run the comparison first")
-    done = [label for label, summary in found.items() if _is_finished(summary)]
+    done = [
+        label
+        for label, summary in found.items()
+        if sum(group.pairs for group in summary.groups) == cell_count(summary.config)
+    ]
     return ComparedSummaries(question, found, tuple(x for x in places if x not in done))
-
-
-def _is_finished(summary: Summary) -> bool:
-    config = summary.config
-    groups = config.widths if isinstance(config, WidthConfig) else config.grid
-    return sum(group.pairs for group in summary.groups) == len(groups) * config.pairs
-
-
-def check_settings(folder: Path, config: AnyConfig) -> None:
-    """Raise StoreError where a folder holds a study of other settings."""
-    if (folder / DATABASE).is_file():
-        with open_existing(folder) as store:
-            if not same_settings(store.config_text, config):
-                changes = "; ".join(difference(store.config_text, config.canonical()))
-                raise StoreError(
-                    f"{folder} holds results of another configuration ({changes}): give another "
-                    "--out"
-                )
 
 
 def is_comparison(folder: Path) -> bool:

@@ -339,6 +339,12 @@ class DepthConfig(GridConfig):
         return self
 
 
+def cell_count(config: AnyConfig) -> int:
+    """Cells of the finished study."""
+    groups = config.grid if isinstance(config, LearningRateConfig) else config.widths
+    return len(groups) * config.pairs
+
+
 def text_digest(text: str) -> str:
     """First 16 hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import typer
@@ -17,17 +18,16 @@ from .presets import load_config, measured_time
 _HOUR, _MINUTE = 3600, 60
 
 
-def run_and_show(
-    config: AnyConfig,
-    folder: Path,
-    title: str,
-    note: str = "",
-    *,
-    data_dir: Path | None,
-    threads: int | None,
-    device: str,
-    chunk: int | None,
-) -> None:
+class Means(NamedTuple):
+    """How a study is run, which does not change its results but for a device's rounding."""
+
+    data_dir: Path | None
+    threads: int | None
+    device: str
+    chunk: int | None
+
+
+def run_and_show(config: AnyConfig, folder: Path, means: Means, title: str, note: str = "") -> None:
     """Run a study with a bar on standard error; print its table and draw its figures.
 
     Raises
@@ -42,18 +42,18 @@ def run_and_show(
     from .runner import run_study
     from .store import open_existing
 
-    where = kind_of(config).device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    where = kind_of(config).device(means.device)
+    if means.threads is not None:
+        torch.set_num_threads(means.threads)
     try:
         with ProgressBar(title, device_name(where), note) as progress:
             outcome = run_study(
                 config,
                 folder,
-                data_dir=data_dir,
-                threads=threads,
+                data_dir=means.data_dir,
+                threads=means.threads,
                 device=where,
-                chunk_pairs=chunk,
+                chunk_pairs=means.chunk,
                 progress=progress,
             )
     except KeyboardInterrupt as interrupt:
@@ -72,15 +72,7 @@ def run_and_show(
         console.print(str(path), soft_wrap=True)
 
 
-def run_comparison(
-    comparison: Comparison,
-    folder: Path,
-    *,
-    data_dir: Path | None,
-    threads: int | None,
-    device: str,
-    chunk: int | None,
-) -> None:
+def run_comparison(comparison: Comparison, folder: Path, means: Means) -> None:
     """Run every study of a comparison; print what they say together and draw it.
 
     Raises
@@ -95,15 +87,7 @@ def run_comparison(
 
     write_index(folder, comparison)
     for variant in comparison.variants:
-        run_and_show(
-            variant.config,
-            folder / variant.folder,
-            variant.label,
-            data_dir=data_dir,
-            threads=threads,
-            device=device,
-            chunk=chunk,
-        )
+        run_and_show(variant.config, folder / variant.folder, means, variant.label)
     show(comparison_table(read_comparison(folder)))
     for path in plot_study(folder):
         print(path)

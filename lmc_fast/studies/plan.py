@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.table import Table
 
 from . import learning_rate
-from .comparison import check_settings
 from .config import AnyConfig, DepthConfig, LearningRateConfig, StudyConfig
 from .kinds import kind_of
 from .learning_rate import Bracket, bracket_of
@@ -57,8 +56,8 @@ def _there(config: AnyConfig, folder: Path) -> tuple[Bracket | None, Counter[tup
     """The divergence threshold if it is known, and the finished cells of every group."""
     if not (folder / DATABASE).is_file():
         return None, Counter()
-    check_settings(folder, config)
     with open_existing(folder) as store:
+        store.require(config)
         cells = Counter((key.width, key.lr) for key in store.finished())
         if not isinstance(config, LearningRateConfig):
             return None, cells

@@ -116,6 +116,15 @@ class Store:
         with reported(self.folder):
             yield
 
+    def require(self, config: GridConfig) -> None:
+        """Raise StoreError, which shows the difference, where these are other settings' results."""
+        if not same_settings(self.config_text, config):
+            changes = "; ".join(difference(self.config_text, config.canonical()))
+            raise StoreError(
+                f"{self.folder} holds results of another configuration ({changes}): "
+                "give the same settings to resume it, or another --out"
+            )
+
     def finished(self) -> set[CellKey]:
         """Keys of the cells that have a row."""
         with self._reported():
@@ -250,13 +259,11 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
         except BaseException:
             connection.close()
             raise
-    if not same_settings(store.config_text, config):
-        changes = "; ".join(difference(store.config_text, config.canonical()))
+    try:
+        store.require(config)
+    except StoreError:
         store.close()
-        raise StoreError(
-            f"{folder} holds results of another configuration ({changes}): "
-            "give the same settings to resume it, or another --out"
-        )
+        raise
     expected = {*_KEY, *columns}
     if expected != set(store.columns):
         store.close()

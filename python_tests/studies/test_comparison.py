@@ -92,6 +92,8 @@ def test_names_make_folders() -> None:
         ("width", None, ["pears=[3]"], "unknown setting 'pears'"),
         ("width", None, ["lr=[1e-16,1e16]"], "'lr = 1e-16' and 'lr = 1e.16' would share"),
         ("theory", None, ["pairs=[3]"], "'theory' has no comparisons"),
+        ("theory", "dimension", [], "'theory' has no comparisons"),
+        ("depth", None, [], "'depth' has no comparisons"),
     ],
 )
 def test_errors_say_what_to_give(

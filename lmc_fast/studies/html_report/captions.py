@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import AnyConfig, LearningRateConfig
+from ..config import AnyConfig, cell_count
 from ..provenance import versions
 from ..statistics import FEWEST
 from ..store import Row
@@ -22,14 +22,8 @@ def sample(config: AnyConfig, rows: Sequence[Row], per: str) -> str:
     )
     return (
         f"Seeds {first} to {last}, {config.pairs:,} pairs per {per}, {bands}; "
-        f"{len(rows):,} of {expected(config):,} pairs are there."
+        f"{len(rows):,} of {cell_count(config):,} pairs are there."
     )
-
-
-def expected(config: AnyConfig) -> int:
-    """Pairs of the finished study."""
-    groups = config.grid if isinstance(config, LearningRateConfig) else config.widths
-    return len(groups) * config.pairs
 
 
 def exclusions(summary: Summary) -> str:

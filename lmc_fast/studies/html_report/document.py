@@ -12,13 +12,12 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from ..comparison import is_comparison
-from ..config import AnyConfig
+from ..config import AnyConfig, cell_count
 from ..errors import StoreError
 from ..kinds import kind_of
 from ..presets import config_from_json
 from ..provenance import versions
 from ..store import Row, Store, open_existing, reported
-from . import captions
 from .chart import Chart
 from .elements import data, paragraph, section, table, terminal_table, text
 from .origin import origin_section
@@ -101,11 +100,11 @@ def _file(name: str) -> str:
 
 
 def _unfinished(config: AnyConfig, rows: Sequence[Row]) -> list[str]:
-    missing = captions.expected(config) - len(rows)
+    missing = cell_count(config) - len(rows)
     if missing <= 0:
         return []
     written = (
-        f"Unfinished: {missing:,} of {captions.expected(config):,} pairs are missing. Run the "
+        f"Unfinished: {missing:,} of {cell_count(config):,} pairs are missing. Run the "
         "study's command again to compute them, and then this report."
     )
     return [f'<p class="unfinished">{text(written)}</p>']
