@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from .config import DataName, LearningRateConfig, StudyName, WidthConfig, cell_count
 from .errors import ConfigError, StoreError
 from .presets import PresetName, load_config, merge, parse_override
-from .store import DATABASE, open_existing, reported
+from .store import open_existing, reported
+from .store_format import DATABASE
 from .summary import Summary, summarise
 
 INDEX = "comparison.json"

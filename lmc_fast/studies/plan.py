@@ -13,7 +13,8 @@ from .config import AnyConfig, DepthConfig, LearningRateConfig, StudyConfig
 from .kinds import kind_of
 from .learning_rate import Bracket, bracket_of
 from .report import narrow_table
-from .store import DATABASE, open_existing
+from .store import open_existing
+from .store_format import DATABASE
 
 
 def plan_table(config: AnyConfig, folder: Path) -> Table:

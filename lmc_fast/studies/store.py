@@ -25,29 +25,26 @@ import numpy as np
 import numpy.typing as npt
 
 from .checkpoints import remove_stale
-from .config import GridConfig, TeacherProblem, text_digest
+from .config import GridConfig, text_digest
 from .errors import StoreError
 from .presets import difference, same_settings
+from .store_format import (
+    DATABASE,
+    KEY,
+    check_ours,
+    check_teacher,
+    column_names,
+    has_tables,
+    keep_accuracies,
+    make_tables,
+)
 
-DATABASE = "study.sqlite"
 WEIGHTS = "weights"
 BUSY_SECONDS = 60.0
-# Written into the SQLite header, so that another program's database is recognised as foreign.
-_APPLICATION_ID = 0x4C4D4346  # "LMCF"
-_FORMAT = 2
-_WITHOUT_ACCURACIES = 1  # the format before curves had them, and before teachers were drawn as now
 _RESUME = (
     "finished cells are kept: make room or give a writable --out, and run the same command "
     "again to resume"
 )
-_KEY_TYPES = {
-    "config_hash": "TEXT",
-    "width": "INTEGER",
-    "lr": "REAL",
-    "seed_a": "INTEGER",
-    "seed_b": "INTEGER",
-}
-_KEY = tuple(_KEY_TYPES)
 
 Value = float | int | str | None
 Row = dict[str, Value]
@@ -94,7 +91,7 @@ class Store:
         self._connection = connection
         with self._reported():
             meta = dict(connection.execute("SELECT key, value FROM meta"))
-            self.columns = _column_names(connection, "cells")
+            self.columns = column_names(connection, "cells")
         text, digest = meta.get("config"), meta.get("config_hash")
         if not isinstance(text, str) or text_digest(text) != digest:
             raise StoreError(_damaged(folder, "its configuration is not what was written"))
@@ -140,7 +137,7 @@ class Store:
             Full disk, read-only folder or damaged file; rows added before are kept.
         """
         full = {"config_hash": self.config_hash, **row}
-        key = tuple(full[name] for name in _KEY)
+        key = tuple(full[name] for name in KEY)
         columns = ", ".join(f'"{name}"' for name in full)
         marks = ", ".join("?" * len(full))
         with self._reported(), self._transaction() as connection:
@@ -158,7 +155,7 @@ class Store:
 
     def rows(self) -> list[Row]:
         """Every finished cell, in the order of its key."""
-        order = ", ".join(_KEY)
+        order = ", ".join(KEY)
         with self._reported():
             cursor = self._connection.execute(f"SELECT * FROM cells ORDER BY {order}")
             names = [item[0] for item in cursor.description]
@@ -167,7 +164,7 @@ class Store:
     def curves(self, key: CellKey) -> list[Curve]:
         """Barrier curves of one cell."""
         with self._reported():
-            kept = "accuracies" in _column_names(self._connection, "curves")
+            kept = "accuracies" in column_names(self._connection, "curves")
             query = (
                 f"SELECT matching, split, alphas, losses, {'accuracies' if kept else 'NULL'} "
                 "FROM curves WHERE config_hash = ? AND width = ? AND lr = ? AND seed_a = ? "
@@ -247,14 +244,14 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
         connection = sqlite3.connect(folder / DATABASE, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             # Another program's database is refused before anything is changed.
-            if _has_tables(connection):
-                _check_ours(folder, connection)
+            if has_tables(connection):
+                check_ours(folder, connection)
             _use_log(connection)
             (folder / WEIGHTS).mkdir(exist_ok=True)
             remove_stale(folder / WEIGHTS)
-            _make_tables(connection, config, columns)
-            _check_teacher(folder, connection, config)
-            _keep_accuracies(connection)
+            make_tables(connection, config, columns)
+            check_teacher(folder, connection, config)
+            keep_accuracies(connection)
             store = Store(folder, connection)
         except BaseException:
             connection.close()
@@ -264,7 +261,7 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
     except StoreError:
         store.close()
         raise
-    expected = {*_KEY, *columns}
+    expected = {*KEY, *columns}
     if expected != set(store.columns):
         store.close()
         odd = ", ".join(sorted(expected ^ set(store.columns)))
@@ -293,9 +290,9 @@ def open_existing(folder: Path) -> Store:
     with reported(folder):
         connection = _connect_existing(path)
         try:
-            if not _has_tables(connection):
+            if not has_tables(connection):
                 raise StoreError(f"{path} is empty: give the folder of a study that has begun")
-            _check_ours(folder, connection)
+            check_ours(folder, connection)
             return Store(folder, connection)
         except BaseException:
             connection.close()
@@ -325,7 +322,7 @@ def _connect_existing(path: Path) -> sqlite3.Connection:
         f"{uri}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
     try:
-        _has_tables(connection)
+        has_tables(connection)
     except sqlite3.OperationalError as error:
         # A log needs a shared-memory file beside it; in a read-only folder there can be none.
         connection.close()
@@ -337,81 +334,6 @@ def _connect_existing(path: Path) -> sqlite3.Connection:
             ) from error
         connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
     return connection
-
-
-def _has_tables(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-
-
-def _make_tables(
-    connection: sqlite3.Connection, config: GridConfig, columns: Mapping[str, str]
-) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    if _has_tables(connection):
-        connection.execute("ROLLBACK")
-        return
-    measured = "".join(f', "{name}" {kind}' for name, kind in columns.items())
-    key = ", ".join(f"{name} {kind} NOT NULL" for name, kind in _KEY_TYPES.items())
-    primary = ", ".join(_KEY)
-    for statement in (
-        f"PRAGMA application_id = {_APPLICATION_ID}",
-        f"PRAGMA user_version = {_FORMAT}",
-        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        f"CREATE TABLE cells ({key}{measured}, PRIMARY KEY ({primary}))",
-        f"CREATE TABLE curves ({key}, matching TEXT NOT NULL, split TEXT NOT NULL, "
-        "alphas BLOB NOT NULL, losses BLOB NOT NULL, accuracies BLOB, "
-        f"PRIMARY KEY ({primary}, matching, split))",
-        "CREATE TABLE probes (lr REAL PRIMARY KEY, students INTEGER NOT NULL, "
-        "diverged INTEGER NOT NULL, sharpness REAL, seconds REAL NOT NULL)",
-        "CREATE TABLE claims (chunk TEXT PRIMARY KEY, process INTEGER NOT NULL, at REAL NOT NULL)",
-    ):
-        connection.execute(statement)
-    connection.executemany(
-        "INSERT INTO meta VALUES (?, ?)",
-        [("config", config.canonical()), ("config_hash", config.digest())],
-    )
-    connection.execute("COMMIT")
-
-
-def _keep_accuracies(connection: sqlite3.Connection) -> None:
-    """Bring a store of the format before to the present one; its curves stay without accuracies."""
-    connection.execute("BEGIN IMMEDIATE")
-    if "accuracies" not in _column_names(connection, "curves"):
-        connection.execute("ALTER TABLE curves ADD COLUMN accuracies BLOB")
-        connection.execute(f"PRAGMA user_version = {_FORMAT}")
-    connection.execute("COMMIT")
-
-
-def _check_teacher(folder: Path, connection: sqlite3.Connection, config: GridConfig) -> None:
-    """Refuse to mix random teachers; orthonormal ones are all the same but for a rotation."""
-    problem = getattr(config, "problem", None)
-    random = isinstance(problem, TeacherProblem) and problem.teacher_kind == "random"
-    if random and _format_of(connection) == _WITHOUT_ACCURACIES:
-        raise StoreError(
-            f"{folder} was begun by a version of lmc_fast that drew another random teacher from the"
-            " same seed: finish it with that version, or give another --out (plots and tables of "
-            "it can be made as before)"
-        )
-
-
-def _format_of(connection: sqlite3.Connection) -> int:
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return found
-
-
-def _check_ours(folder: Path, connection: sqlite3.Connection) -> None:
-    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-        raise StoreError(f"{folder / DATABASE} is another program's database: give another --out")
-    found = _format_of(connection)
-    if found not in (_FORMAT, _WITHOUT_ACCURACIES):
-        raise StoreError(
-            f"{folder} has store format {found}, this version of lmc_fast reads up to {_FORMAT}: "
-            "read it with the version that wrote it, or give another --out"
-        )
-
-
-def _column_names(connection: sqlite3.Connection, table: str) -> list[str]:
-    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
 def _blob(values: npt.NDArray[np.float64] | None) -> bytes | None:

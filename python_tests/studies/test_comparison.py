@@ -29,7 +29,8 @@ from lmc_fast.studies.errors import ConfigError, StoreError
 from lmc_fast.studies.plot_comparison import comparison_figure
 from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.presets import load_config
-from lmc_fast.studies.store import DATABASE, Probe, create
+from lmc_fast.studies.store import Probe, create
+from lmc_fast.studies.store_format import DATABASE
 from lmc_fast.studies.tasks import make_task
 
 ALL = [(study, name) for study in ("width", "learning-rate") for name in shipped(study)]

@@ -24,7 +24,8 @@ from lmc_fast.studies.plot_width import width_figure
 from lmc_fast.studies.plots import plot_study
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.report import study_table
-from lmc_fast.studies.store import DATABASE, create, open_existing
+from lmc_fast.studies.store import create, open_existing
+from lmc_fast.studies.store_format import DATABASE
 from lmc_fast.studies.summary import Summary, summarise
 
 

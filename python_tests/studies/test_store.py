@@ -18,7 +18,6 @@ from invented import fill_store
 from lmc_fast.studies.config import WidthConfig, text_digest
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.store import (
-    DATABASE,
     CellKey,
     Curve,
     Probe,
@@ -27,6 +26,7 @@ from lmc_fast.studies.store import (
     create,
     open_existing,
 )
+from lmc_fast.studies.store_format import DATABASE
 
 COLUMNS = {"barrier_gap": "REAL", "alive_a": "INTEGER"}
 
