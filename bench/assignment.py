@@ -40,12 +40,22 @@ def gaussian_neurons(m: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(m, 64)))
 
 
+def nearly_dead_neurons(m: int, seed: int) -> Tensor:
+    """(m, 64) float64: Gaussian, but half of them a million times smaller."""
+    small = np.random.default_rng([seed, 1]).random((m, 1)) < 0.5
+    return gaussian_neurons(m, seed) * torch.from_numpy(np.where(small, 1e-6, 1.0))
+
+
 def inner_product_cost(u: Tensor, v: Tensor) -> Tensor:
     """Of weight matching: (m, m)."""
     return -u @ v.T
 
 
-NEURONS = {"trained": trained_neurons, "Gaussian": gaussian_neurons}
+NEURONS = {
+    "trained": trained_neurons,
+    "Gaussian": gaussian_neurons,
+    "nearly dead": nearly_dead_neurons,
+}
 COSTS = {"weights": inner_product_cost, "gap": gap_cost}
 SIZES = [(256, 256), (1, 1000), (1, 4000)]  # P, m
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Prices to begin with, where none are given: none at all, or the columns' mean costs, whichever
-// has the larger dual objective sum_i min_j (c_ij - v_j) + sum_j v_j. Where the columns' own costs
-// tell more than the pairs', all rows want the same columns until prices say so. (The columns'
-// least costs, the usual start, make clustered costs many times slower.)
+// Prices to begin with, where none are given: none at all, the columns' mean costs, or a typical
+// row. Where the columns' own costs tell more than the pairs', all rows want the same columns until
+// prices say so. (The columns' least costs, the usual start, make clustered costs many times
+// slower.)
 #pragma once
 
 #include "assignment/certificate-inl.h"
@@ -14,7 +14,8 @@ namespace lmc::LMC_TARGET {
 // What the costs in each column are; mean is summed over rows in order.
 class ColumnFacts {
  public:
-  LMC_INLINE explicit ColumnFacts(int64_t m) : m_(m), least_(m), largest_(m), mean_(m) {}
+  LMC_INLINE explicit ColumnFacts(int64_t m)
+      : m_(m), least_(m), largest_(m), mean_(m), typical_(m), rows_(kRows * m) {}
 
   // Also writes the cost of each row whose costs are all the same, kNever for the others.
   template <class Reader>
@@ -43,37 +44,93 @@ class ColumnFacts {
       flat_row[i] = j == m_ ? static_cast<double>(row[0]) : kNever;
     }
     for (int64_t j = 0; j < m_; ++j) mean_[j] /= static_cast<double>(m_);
+    find_typical(reader, watch);
   }
 
   LMC_INLINE bool is_flat(int64_t j) { return least_[j] == largest_[j]; }
   LMC_INLINE double cost(int64_t j) { return least_[j]; }  // of a flat column
   LMC_INLINE const double* least() { return least_.data(); }
   LMC_INLINE const double* mean() { return mean_.data(); }
+  // In each column the median of some rows, each less its mean: what most rows think of the
+  // columns.
+  LMC_INLINE const double* typical() { return typical_.data(); }
 
  private:
+  static constexpr int64_t kRows = 31;
+
+  template <class Reader>
+  LMC_INLINE void find_typical(Reader& reader, Watch& watch) {
+    constexpr int64_t L = kLanes<double>;
+    const int64_t rows = smaller(m_, kRows);
+    for (int64_t s = 0; s < rows; ++s) {
+      if (watch.stop(reader.row_work())) return;
+      const auto* row = reader.row(s * m_ / rows);
+      double mean = 0;
+      for (int64_t j = 0; j < m_; ++j) mean += static_cast<double>(row[j]);
+      mean /= static_cast<double>(m_);
+      for (int64_t j = 0; j < m_; ++j) rows_[s * m_ + j] = static_cast<double>(row[j]) - mean;
+    }
+    // Sorts every column by exchanging neighbours.
+    for (int64_t round = 0; round < rows; ++round)
+      for (int64_t s = round % 2; s + 1 < rows; s += 2) {
+        double *low = &rows_[s * m_], *high = low + m_;
+        int64_t j = 0;
+        for (; j + L <= m_; j += L) {
+          const Vec<double> a = load(low + j), b = load(high + j);
+          store(low + j, a < b ? a : b);
+          store(high + j, a < b ? b : a);
+        }
+        for (; j < m_; ++j)
+          if (high[j] < low[j]) {
+            const double a = low[j];
+            low[j] = high[j];
+            high[j] = a;
+          }
+      }
+    for (int64_t j = 0; j < m_; ++j) typical_[j] = rows_[rows / 2 * m_ + j];
+  }
+
   const int64_t m_;
-  AlignedBuffer<double> least_, largest_, mean_;
+  AlignedBuffer<double> least_, largest_, mean_, typical_;
+  AlignedBuffer<double> rows_;  // (kRows, m): those that typical_ is found from
 };
 
-// Writes the better of the two to v, where zeros stand. The sum over rows is taken from some of
+// Writes them to v, where zeros stand: those whose dual objective sum_i min_j (c_ij - v_j) + sum_j
+// v_j is largest, but zeros unless that is clearly more. The sum over rows is taken from some of
 // them, evenly spread.
+//
+// "Clearly" is measured against how far the costs of a random assignment, as many as there are
+// columns' means, lie above the dual objective of zeros. Where some rows hardly care which column
+// they get, as those of neurons nearly dead, prices of a mean that is not theirs make them all want
+// the same; the little it gains for the others is not worth that.
 template <class Reader>
 LMC_INLINE void choose_start(Reader& reader, ColumnFacts& columns, int64_t m, double* v,
                              Watch& watch) {
   constexpr int64_t kLeastSample = 256, kSampled = 8;
+  constexpr double kClearly = 0.1;
   const int64_t samples = smaller(m, larger(kLeastSample, m / kSampled));
-  const double* const mean = columns.mean();
-  double with_none = 0, with_mean = 0;
+  const double *const mean = columns.mean(), *const typical = columns.typical();
+  double with_none = 0, with_mean = 0, with_typical = 0;
   for (int64_t s = 0; s < samples; ++s) {
     if (watch.stop(reader.row_work())) return;
     const auto* row = reader.row(s * m / samples);
     with_none += least_reduced_cost(row, v, m);
     with_mean += least_reduced_cost(row, mean, m);
+    with_typical += least_reduced_cost(row, typical, m);
   }
-  double prices = 0;
-  for (int64_t j = 0; j < m; ++j) prices += mean[j];
-  if ((with_mean - with_none) * static_cast<double>(m) + prices * static_cast<double>(samples) > 0)
-    for (int64_t j = 0; j < m; ++j) v[j] = mean[j];
+  double random = 0, prices = 0;
+  for (int64_t j = 0; j < m; ++j) {
+    random += mean[j];
+    prices += typical[j];
+  }
+  const double share = static_cast<double>(samples) / static_cast<double>(m);
+  with_mean += random * share;
+  with_typical += prices * share;
+  const bool mean_is_best = with_mean > with_typical;
+  const double* const best = mean_is_best ? mean : typical;
+  const double gain = (mean_is_best ? with_mean : with_typical) - with_none;
+  if (gain > kClearly * (random * share - with_none))
+    for (int64_t j = 0; j < m; ++j) v[j] = best[j];
 }
 
 }  // namespace lmc::LMC_TARGET

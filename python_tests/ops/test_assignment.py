@@ -25,6 +25,14 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def nearly_dead_neurons(m: int, seed: int) -> Tensor:
+    """(m, 10): every other a million times smaller."""
+    return (
+        normal(m, 10, seed=seed)
+        * torch.tensor([1.0, 1e-6], dtype=torch.float64).repeat(m)[:m, None]
+    )
+
+
 def integers(high: int, m: int) -> Tensor:
     return torch.randint(high, (m, m), generator=torch.Generator().manual_seed(m)).double()
 
@@ -41,6 +49,10 @@ COSTS = {
     "random": lambda m: normal(m, m, seed=m),
     "Gaussian neurons": lambda m: -normal(m, 10) @ normal(m, 10, seed=1).T,
     "trained neurons": lambda m: -trained_neurons(m, 0) @ trained_neurons(m, 1).T,
+    "nearly dead neurons": lambda m: -nearly_dead_neurons(m, 0) @ nearly_dead_neurons(m, 1).T,
+    "distances of nearly dead neurons": lambda m: torch.cdist(
+        nearly_dead_neurons(m, 0), nearly_dead_neurons(m, 1)
+    ).square(),
     "gaps of trained neurons": lambda m: gap_cost(trained_neurons(m, 0), trained_neurons(m, 1)),
     "tied": lambda m: integers(3, m),
     "integers": lambda m: integers(100, m),
