@@ -33,11 +33,11 @@ class Auction {
   static constexpr int64_t kBidsPerRow = 64;  // of a round, on average, before it is cut short
   static constexpr int64_t kListBids = 8;     // as much work as making a list
   static constexpr int kSamples = 32, kSampleRank = 8;
-  static constexpr double kIndifferent = 0.005;
+  static constexpr double kIndifferent = 0.001, kFewBid = 0.005;
 
   // How far a row's kSampleRank-th cheapest column lies above its cheapest, more or less: the
-  // median of some rows. 0 where a quarter of them hardly care which column they get, though the
-  // others do: no bid suits both, and the search does better alone.
+  // median of some rows. Rows with far less than the mean hardly care which column they get, and do
+  // not bid; 0 where a quarter has little, for then the search does better alone.
   double spacing() {
     double found[kSamples], sorted[kGroups];
     int64_t n = 0;
@@ -56,7 +56,8 @@ class Auction {
     if (n == 0) return 0;
     double mean = 0;
     for (int64_t s = 0; s < n; ++s) mean += found[s] / static_cast<double>(n);
-    return found[n / 4] < kIndifferent * mean ? 0 : found[n / 2];
+    indifferent_ = kIndifferent * mean;
+    return found[n / 4] < kFewBid * mean ? 0 : found[n / 2];
   }
 
   // The last row that lost its column bids next. Returns false when cut short.
@@ -67,12 +68,19 @@ class Auction {
       if (--budget < 0 || watch_.stop(kListed)) return false;
       const int32_t i = waiting_[--count];
       const Bid bid = best_bid(i, budget);
+      if (is_indifferent(i)) continue;
       market_.lower_price(bid.column, bid.second - bid.first + step);
       const int32_t loser = market_.row_of[bid.column];
       market_.row_of[bid.column] = i;
       if (loser != kNobody) waiting_[count++] = loser;
     }
     return true;
+  }
+
+  LMC_INLINE bool is_indifferent(int64_t i) {
+    const Candidate* list = market_.lists.begin(i);
+    const int64_t last = smaller(kSampleRank, market_.lists.end(i) - list - 1);
+    return last < 0 || list[last].key - list[0].key < indifferent_;
   }
 
   // The column with the lowest reduced cost `first`, and at most the next lowest, `second`.
@@ -117,6 +125,7 @@ class Auction {
     return bid;
   }
 
+  double indifferent_ = 0;  // a width like spacing()'s, of rows that do not bid
   Market<Costs>& market_;
   int32_t* waiting_;  // (m): rows without a column, a stack
   Watch& watch_;

@@ -44,26 +44,21 @@ class ColumnFacts {
       flat_row[i] = j == m_ ? static_cast<double>(row[0]) : kNever;
     }
     for (int64_t j = 0; j < m_; ++j) mean_[j] /= static_cast<double>(m_);
-    find_typical(reader, watch);
   }
 
   LMC_INLINE bool is_flat(int64_t j) { return least_[j] == largest_[j]; }
   LMC_INLINE double cost(int64_t j) { return least_[j]; }  // of a flat column
   LMC_INLINE const double* least() { return least_.data(); }
   LMC_INLINE const double* mean() { return mean_.data(); }
+
   // In each column the median of some rows, each less its mean: what most rows think of the
   // columns.
-  LMC_INLINE const double* typical() { return typical_.data(); }
-
- private:
-  static constexpr int64_t kRows = 31;
-
   template <class Reader>
-  LMC_INLINE void find_typical(Reader& reader, Watch& watch) {
+  LMC_INLINE const double* typical(Reader& reader, Watch& watch) {
     constexpr int64_t L = kLanes<double>;
     const int64_t rows = smaller(m_, kRows);
     for (int64_t s = 0; s < rows; ++s) {
-      if (watch.stop(reader.row_work())) return;
+      if (watch.stop(reader.row_work())) break;
       const auto* row = reader.row(s * m_ / rows);
       double mean = 0;
       for (int64_t j = 0; j < m_; ++j) mean += static_cast<double>(row[j]);
@@ -88,49 +83,51 @@ class ColumnFacts {
           }
       }
     for (int64_t j = 0; j < m_; ++j) typical_[j] = rows_[rows / 2 * m_ + j];
+    return typical_.data();
   }
+
+ private:
+  static constexpr int64_t kRows = 31;
 
   const int64_t m_;
   AlignedBuffer<double> least_, largest_, mean_, typical_;
   AlignedBuffer<double> rows_;  // (kRows, m): those that typical_ is found from
 };
 
-// Writes them to v, where zeros stand: those whose dual objective sum_i min_j (c_ij - v_j) + sum_j
-// v_j is largest, but zeros unless that is clearly more. The sum over rows is taken from some of
-// them, evenly spread.
+// An estimate of the dual objective sum_i min_j (c_ij - v_j) + sum_j v_j, whose sum over rows is
+// taken from some of them, evenly spread.
+template <class Reader>
+LMC_INLINE double dual_objective(Reader& reader, const double* v, int64_t m, Watch& watch) {
+  constexpr int64_t kLeastSample = 256, kSampled = 8;
+  const int64_t samples = smaller(m, larger(kLeastSample, m / kSampled));
+  double rows = 0, prices = 0;
+  for (int64_t s = 0; s < samples && !watch.stop(reader.row_work()); ++s)
+    rows += least_reduced_cost(reader.row(s * m / samples), v, m);
+  for (int64_t j = 0; j < m; ++j) prices += v[j];
+  return rows * (static_cast<double>(m) / static_cast<double>(samples)) + prices;
+}
+
+// Writes them to v, where zeros stand: zeros, unless the columns' means have a dual objective that
+// is clearly larger; then those, or a typical row's, which are better where a few rows make the
+// means.
 //
-// "Clearly" is measured against how far the costs of a random assignment, as many as there are
-// columns' means, lie above the dual objective of zeros. Where some rows hardly care which column
-// they get, as those of neurons nearly dead, prices of a mean that is not theirs make them all want
-// the same; the little it gains for the others is not worth that.
+// "Clearly" is a share of how far above the dual objective of zeros a random assignment is, whose
+// cost is that of the means together. Where some rows hardly care which column they get, as those
+// of neurons nearly dead, prices of a mean that is not theirs make them all want the same; the
+// little they gain for the others is not worth that.
 template <class Reader>
 LMC_INLINE void choose_start(Reader& reader, ColumnFacts& columns, int64_t m, double* v,
                              Watch& watch) {
-  constexpr int64_t kLeastSample = 256, kSampled = 8;
   constexpr double kClearly = 0.1;
-  const int64_t samples = smaller(m, larger(kLeastSample, m / kSampled));
-  const double *const mean = columns.mean(), *const typical = columns.typical();
-  double with_none = 0, with_mean = 0, with_typical = 0;
-  for (int64_t s = 0; s < samples; ++s) {
-    if (watch.stop(reader.row_work())) return;
-    const auto* row = reader.row(s * m / samples);
-    with_none += least_reduced_cost(row, v, m);
-    with_mean += least_reduced_cost(row, mean, m);
-    with_typical += least_reduced_cost(row, typical, m);
-  }
-  double random = 0, prices = 0;
-  for (int64_t j = 0; j < m; ++j) {
-    random += mean[j];
-    prices += typical[j];
-  }
-  const double share = static_cast<double>(samples) / static_cast<double>(m);
-  with_mean += random * share;
-  with_typical += prices * share;
-  const bool mean_is_best = with_mean > with_typical;
-  const double* const best = mean_is_best ? mean : typical;
-  const double gain = (mean_is_best ? with_mean : with_typical) - with_none;
-  if (gain > kClearly * (random * share - with_none))
-    for (int64_t j = 0; j < m; ++j) v[j] = best[j];
+  const double* best = columns.mean();
+  double random = 0;
+  for (int64_t j = 0; j < m; ++j) random += best[j];
+  const double with_none = dual_objective(reader, v, m, watch);
+  const double with_mean = dual_objective(reader, best, m, watch);
+  if (watch.stopped() || with_mean - with_none <= kClearly * (random - with_none)) return;
+  const double* typical = columns.typical(reader, watch);
+  if (dual_objective(reader, typical, m, watch) > with_mean) best = typical;
+  for (int64_t j = 0; j < m; ++j) v[j] = best[j];
 }
 
 }  // namespace lmc::LMC_TARGET
