@@ -61,6 +61,11 @@ LOOKS: Mapping[str, Look] = {
 }
 
 
+def look_of_median(name: str) -> Look:
+    """Of the line through the medians over pairs, beside that of a matching's means."""
+    return Look("#56B4E9", "x", ":", f"{LOOKS[name].label}, median")
+
+
 class Measure(NamedTuple):
     """What one panel of barriers shows: column, split, axis label, factor to its unit."""
 
@@ -240,9 +245,16 @@ class LogFloor:
 
 
 def draw_measure(
-    axes: Axes, config: StudyConfig, groups: Sequence[Group], x: Array, measure: Measure
+    axes: Axes,
+    config: StudyConfig,
+    groups: Sequence[Group],
+    x: Array,
+    measure: Measure,
+    median_of: str | None = None,
 ) -> None:
     """A line per matching through the groups' means, with 95% intervals, if any, as bands.
+
+    And one through the medians of the barriers of one matching.
 
     Parameters
     ----------
@@ -252,6 +264,7 @@ def draw_measure(
     groups : sequence of W groups
     x : float array, shape (W,)
     measure : Measure
+    median_of : str, optional
     """
     means = {
         str(name): [
@@ -260,7 +273,9 @@ def draw_measure(
         ]
         for name in config.matchings
     }
-    floor = LogFloor(value for line in means.values() for mean in line for value in mean)
+    values = [value for line in means.values() for mean in line for value in mean]
+    medians = [] if median_of is None else [g.median(median_of, measure.split) for g in groups]
+    floor = LogFloor([*values, *medians])
     place = floor.draw if measure.log else float
     for name, line in means.items():
         look = LOOKS[name]
@@ -270,6 +285,12 @@ def draw_measure(
             x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
         )
         axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+    if median_of is not None:
+        look = look_of_median(median_of)
+        at = np.array([place(value) for value in medians])
+        axes.plot(
+            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
+        )
     if measure.log:
         floor.finish(axes)
         _name_lowest(axes, x, list(means.values()), floor)

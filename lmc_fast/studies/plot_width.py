@@ -29,7 +29,8 @@ from .theory_summary import TheorySummary
 def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figure:
     """One panel per measure; in each a line per matching, and the tail's fit in the first.
 
-    There, too, the dense law of a theory study of the same problem, if one is given.
+    There, too, the dense law of a theory study of the same problem, if one is given. With a teacher
+    a line of medians says whether few pairs carry the mean.
     """
     panels = measures(summary.config)
     figure = new_figure(PAGE, 3.8 if len(panels) == 1 else 3.2)
@@ -49,8 +50,9 @@ def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figur
 def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bool) -> None:
     groups = [group for group in summary.groups if group.sound]
     x = np.array([group.width for group in groups], dtype=np.float64)
-    draw_measure(axes, summary.config, groups, x, measure)
     best = summary.best_matching()
+    of_teacher = isinstance(summary.config.problem, TeacherProblem)
+    draw_measure(axes, summary.config, groups, x, measure, best if of_teacher else None)
     tail = summary.tail(best, measure.split) if with_tail else None
     if tail is not None:
         _draw_tail(axes, tail, best)

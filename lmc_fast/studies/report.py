@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ..barrier import Barrier
-from .config import LearningRateConfig
+from .config import LearningRateConfig, WidthConfig
 from .plot_style import unit_of
 from .statistics import FEWEST, Array, short
 from .summary import Group, Summary, fate_of_stuck
@@ -93,6 +93,7 @@ def study_table(summary: Summary) -> Table:
     for name in config.matchings:
         heading = "naive" if name == "none" else str(name)
         titles.append(f"{heading} [95%]" if enough and name == best else heading)
+        titles += ["median"] * (name == best and not rates)
     extra = _extra_columns(summary)
     titles += ["alive", "loss", *extra]
     titles += ["failed"] * bool(summary.failed)
@@ -103,7 +104,10 @@ def study_table(summary: Summary) -> Table:
         if summary.bracket is not None:
             first = f"{group.lr / summary.bracket.threshold:.3f}"
         cells = [first, f"{len(group.sound)}/{group.pairs}"]
-        cells += [_barrier(group, name, split, name == best) for name in config.matchings]
+        for name in config.matchings:
+            cells.append(_barrier(group, name, split, name == best))
+            if name == best and not rates:
+                cells.append(_short(group.median(name, split)))
         cells += [_mean(group.student_values("alive"), ".2f"), _typical_loss(group)]
         cells += [_mean(measure(group), ".2f") for measure in extra.values()]
         cells += [str(group.failed)] * bool(summary.failed)
@@ -161,6 +165,10 @@ def _barrier(group: Group, name: str, split: str, with_interval: bool) -> str:
     return short(barrier.value) + (barrier.ends(short) if with_interval else "")
 
 
+def _short(value: float) -> str:
+    return short(value) if np.isfinite(value) else "-"
+
+
 def _typical_loss(group: Group) -> str:
     losses = group.student_values("loss")
     return short(float(np.median(losses))) if len(losses) else "-"
@@ -193,6 +201,8 @@ def _caption(summary: Summary) -> str:
     counts = f"{summary.failed} of {summary.students} students failed (their pairs are left out)"
     if summary.stuck:
         counts += f", {summary.stuck} did not converge ({fate_of_stuck(summary)})"
+    if isinstance(summary.config, WidthConfig):
+        lines.append(f"median: over pairs, '{best}'")
     lines += ["alive: mean count; loss: median over students", counts]
     return "\n".join(lines)
 

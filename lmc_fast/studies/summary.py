@@ -85,6 +85,11 @@ class Group:
         """Mean barrier over sound pairs, with its bootstrap interval."""
         return mean_interval(self.values("barrier", matching, split))
 
+    def median(self, matching: str, split: str) -> float:
+        """Median barrier over sound pairs, NaN without any: far below a mean that few carry."""
+        values = self.values("barrier", matching, split)
+        return float(np.median(values)) if len(values) else np.nan
+
 
 class Extremes(NamedTuple):
     """Smallest and largest value of a ratio over the widths, and where they are taken."""

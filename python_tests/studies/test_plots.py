@@ -19,7 +19,7 @@ from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.plot_alive import alive_figure
 from lmc_fast.studies.plot_alpha import alpha_figure, typical_pair
 from lmc_fast.studies.plot_learning_rate import learning_rate_figure
-from lmc_fast.studies.plot_style import LOOKS, LogFloor, style
+from lmc_fast.studies.plot_style import LOOKS, LogFloor, look_of_median, style
 from lmc_fast.studies.plot_width import width_figure
 from lmc_fast.studies.plots import plot_study
 from lmc_fast.studies.presets import load_config
@@ -82,6 +82,9 @@ def test_lines_pass_through_the_means_of_the_rows(tmp_path: Path) -> None:
     widths = np.array(config.widths)
     np.testing.assert_array_equal(line.get_xdata(), widths)
     np.testing.assert_allclose(line.get_ydata(), 4.0 / widths**2 * 10 * wave)
+    median = next(line for line in axes.lines if line.get_label() == look_of_median("gap").label)
+    typical = np.median([1 + 0.1 * np.sin(pair) for pair in range(1, 6)])
+    np.testing.assert_allclose(median.get_ydata(), 4.0 / widths**2 * 10 * typical)
 
 
 def test_the_width_figure_says_what_a_reader_needs(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ..statistics import Interval, TailFit
 Trace = dict[str, Any]
 SYMBOLS: Mapping[str, str] = {
     "s": "square", "^": "triangle-up", "o": "circle", "D": "diamond", "v": "triangle-down",
+    "x": "x",
 }  # fmt: skip
 DASHES: Mapping[str, str] = {":": "dot", "--": "dash", "-": "solid", "-.": "dashdot"}
 

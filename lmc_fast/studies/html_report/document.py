@@ -141,7 +141,7 @@ def _numbers(charts: Sequence[Chart]) -> str:
         for line in chart.lines
         for x, mean, count in zip(line.x, line.means, line.counts, strict=True)
     ]
-    head = ["figure", "line", "x", "mean", "low", "high", "values"]
+    head = ["figure", "line", "x", "value", "low", "high", "values"]
     numbers = table(head, rows, name="numbers")
     return f"<details><summary>All numbers in the figures</summary>{numbers}</details>"
 
