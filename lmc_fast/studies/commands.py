@@ -103,7 +103,8 @@ def study(
     folder = out or Path("studies") / f"{name}-{chosen.digest()[:8]}"
     note = time_note(chosen, preset)
     if dry_run:
-        show_plan(chosen, folder, note)
+        show_plan(chosen, folder)
+        print(f"{study}{note}")
         return
     run_and_show(chosen, folder, Means(data_dir, threads, device, chunk), name, note)
 
@@ -150,7 +151,7 @@ def compare(
     it at any time: the same command resumes.
     """
     from .comparison import load_comparison, slug
-    from .execution import run_comparison
+    from .execution import comparison_time_note, run_comparison
 
     chosen = load_comparison(
         study,
@@ -162,11 +163,13 @@ def compare(
         overrides=settings or [],
     )
     folder = out or Path("studies") / f"{study}-by-{slug(chosen.name)}-{preset}"
+    note = comparison_time_note(chosen, preset)
     if dry_run:
         for variant in chosen.variants:
-            show_plan(variant.config, folder / variant.folder, "", variant.label)
+            show_plan(variant.config, folder / variant.folder, variant.label)
+        print(f"{chosen.study} by {chosen.name}{note}")
         return
-    run_comparison(chosen, folder, Means(data_dir, threads, device, chunk))
+    run_comparison(chosen, folder, Means(data_dir, threads, device, chunk), note)
 
 
 @app.command()
@@ -180,7 +183,8 @@ def plot(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="A theory study of the same teacher, to be drawn over a width study.",
+            help="A theory study of the same teacher, to be drawn over a width or learning-rate "
+            "study.",
             show_default=False,
         ),
     ] = None,

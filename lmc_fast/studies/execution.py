@@ -11,9 +11,9 @@ import torch
 import typer
 from rich.console import Console
 
-from .comparison import Comparison
+from .comparison import Comparison, load_comparison, shipped
 from .config import AnyConfig
-from .presets import load_config, measured_time
+from .presets import Measured, load_config, measured_time
 
 _HOUR, _MINUTE = 3600, 60
 
@@ -72,7 +72,7 @@ def run_and_show(config: AnyConfig, folder: Path, means: Means, title: str, note
         console.print(str(path), soft_wrap=True)
 
 
-def run_comparison(comparison: Comparison, folder: Path, means: Means) -> None:
+def run_comparison(comparison: Comparison, folder: Path, means: Means, note: str) -> None:
     """Run every study of a comparison; print what they say together and draw it.
 
     Raises
@@ -86,6 +86,7 @@ def run_comparison(comparison: Comparison, folder: Path, means: Means) -> None:
     from .report import show
 
     write_index(folder, comparison)
+    print(f"{comparison.study} by {comparison.name}{note}", file=sys.stderr)
     for variant in comparison.variants:
         run_and_show(variant.config, folder / variant.folder, means, variant.label)
     show(comparison_table(read_comparison(folder)))
@@ -93,7 +94,7 @@ def run_comparison(comparison: Comparison, folder: Path, means: Means) -> None:
         print(path)
 
 
-def show_plan(config: AnyConfig, folder: Path, note: str, title: str = "") -> None:
+def show_plan(config: AnyConfig, folder: Path, title: str = "") -> None:
     """Print every group of cells and how many of it are finished; nothing is computed."""
     from rich.markup import escape
 
@@ -103,17 +104,25 @@ def show_plan(config: AnyConfig, folder: Path, note: str, title: str = "") -> No
     table = plan_table(config, folder)
     table.title = escape(f"{title or config.study}: {folder}")
     show(table)
-    if note:
-        print(f"{config.study}{note}")
 
 
 def time_note(config: AnyConfig, preset: str) -> str:
     """What is known of a preset's running time, to be written after its name."""
     data = config.problem.data
-    measured = measured_time(config.study, data, preset)
+    as_shipped = config == load_config(config.study, preset=preset, data=data)  # type: ignore[arg-type]
+    return _took(measured_time(config.study, data, preset), as_shipped)
+
+
+def comparison_time_note(comparison: Comparison, preset: str) -> str:
+    """The same of a comparison; those that were measured were with the quick preset."""
+    study, name = comparison.study, comparison.name
+    measured = measured_time(study, "comparisons", name) if preset == "quick" else None
+    return _took(measured, name in shipped(study) and comparison == load_comparison(study, name))
+
+
+def _took(measured: Measured | None, as_shipped: bool) -> str:
     if measured is None:
         return ": its time has not been measured"
-    as_shipped = config == load_config(config.study, preset=preset, data=data)  # type: ignore[arg-type]
     took = f": takes {_duration(measured.seconds)} on {measured.machine}"
     return took + ("" if as_shipped else " as shipped; these settings differ")
 

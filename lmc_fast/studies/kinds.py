@@ -91,7 +91,7 @@ class Kind(ABC):
 
     @abstractmethod
     def figures(self, store: Store, law: TheorySummary | None) -> Figures:
-        """Figures by name, to be drawn; ``law`` goes over those of a width study."""
+        """Figures by name, to be drawn; ``law`` goes over those of trained students."""
 
     @abstractmethod
     def contents(self, store: Store) -> Contents:
@@ -140,7 +140,7 @@ class Trained(Kind):
         rates = isinstance(summary.config, LearningRateConfig)
         return {
             f"barrier-vs-{summary.config.study}": lambda: (
-                learning_rate_figure(summary) if rates else width_figure(summary, law)
+                learning_rate_figure(summary, law) if rates else width_figure(summary, law)
             ),
             "alive-vs-updates": lambda: alive_figure(summary),
             "barrier-along-alpha": lambda: alpha_figure(summary, store),

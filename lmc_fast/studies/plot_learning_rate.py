@@ -20,14 +20,20 @@ from .plot_style import (
     measures,
     new_figure,
 )
+from .plot_theory import draw_as_sparse
 from .statistics import Array
 from .summary import Group, Summary
+from .theory_summary import TheorySummary
 
 _GREEN = "#009E73"
 
 
-def learning_rate_figure(summary: Summary) -> Figure:
-    """Alive neurons on top, a panel per measure of the barrier below, one axis of step sizes."""
+def learning_rate_figure(summary: Summary, theory: TheorySummary | None = None) -> Figure:
+    """Alive neurons on top, a panel per measure of the barrier below, one axis of step sizes.
+
+    In the first of these, too, the random minima of a theory study of the same problem, if one is
+    given, with as many dead neurons.
+    """
     panels = [measure for measure in measures(summary.config) if measure.split != "train"]
     figure = new_figure(PAGE, 1.9 + 1.9 * len(panels))
     heights = [1.0, *(1.4 for _ in panels)]
@@ -38,11 +44,13 @@ def learning_rate_figure(summary: Summary) -> Figure:
     _draw_alive(column[0], groups, x)
     for axes, measure in zip(column[1:], panels, strict=True):
         _draw_barriers(axes, summary, groups, x, measure)
+    if theory is not None:
+        draw_as_sparse(column[1], theory, groups, x)
     for axes in column:
         _shade(axes, summary, unit)
     column[-1].set_xlabel(_axis_label(summary))
     figure.suptitle(_title(summary), fontsize=8)
-    legend_below(figure, column[1], columns=3)
+    legend_below(figure, column[1], columns=3 if theory is None else 2)
     return figure
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 from ..grouped_minima import crossover_width
 from .plot_style import GREY, LOOKS, PAGE, LogFloor, Look, new_figure
 from .statistics import FEWEST, Interval, TailFit
+from .summary import Group
 from .theory import problem_of
 from .theory_summary import DENSE, TheorySummary
 
@@ -55,6 +58,29 @@ def draw_dense(axes: Axes, summary: TheorySummary, widest: int) -> None:
     label = "random minima (theory)"
     axes.plot(list(shown), at, color=_OVERLAY, marker="D", linestyle="-.", label=label)
     axes.fill_between(list(shown), low, high, color=_OVERLAY, alpha=0.18, linewidth=0)
+    axes.set_ylim(limits)
+
+
+def draw_as_sparse(
+    axes: Axes, theory: TheorySummary, groups: Sequence[Group], x: np.ndarray
+) -> None:
+    """Mean barriers of minima with as many dead neurons as a learning-rate study's students.
+
+    Where they are zero none is drawn, and the axes keep their limits.
+
+    Raises
+    ------
+    ConfigError
+        The theory study lacks the width, or death rates as high.
+    """
+    means = []
+    for group in groups:
+        alive = float(np.mean(group.student_values("alive"))) / group.width
+        means.append(theory.barrier_at(group.width, 1 - alive))
+    shown = [value if value > 0 else np.nan for value in means]
+    limits = axes.get_ylim()
+    label = "random minima with as many dead neurons (theory)"
+    axes.plot(x, shown, color=_OVERLAY, marker="D", linestyle="-.", label=label)
     axes.set_ylim(limits)
 
 

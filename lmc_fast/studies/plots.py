@@ -24,7 +24,8 @@ def plot_study(folder: Path, out: Path | None = None, theory: Path | None = None
     out : path, optional
         Where the figures go; None puts them into ``folder``.
     theory : path, optional
-        A theory study of the same problem, whose dense law is drawn over a width study's.
+        A theory study of the same problem, to be drawn over a width study's barriers (the dense
+        law) or a learning-rate study's (with as many dead neurons).
 
     Returns
     -------

@@ -156,7 +156,10 @@ class Measured(NamedTuple):
 
 
 def measured_time(study: str, data: str, preset: str) -> Measured | None:
-    """The running time of a preset that was measured; None where none was."""
+    """The running time of a preset that was measured; None where none was.
+
+    Those of comparisons are by their names, under "comparisons" in place of the data.
+    """
     file = resources.files(__package__).joinpath("presets/measured.toml")
     table = tomllib.loads(file.read_text("utf-8"))
     seconds = table.get(study, {}).get(data, {}).get(preset)

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from .config import GridConfig, TheoryConfig, WidthConfig
+from .config import GridConfig, LearningRateConfig, TheoryConfig, WidthConfig
 from .errors import ConfigError, StoreError
 from .presets import config_from_json
 from .statistics import FEWEST, Array, Interval, TailFit, mean_interval, share_interval, tail_fit
@@ -81,6 +81,24 @@ class TheorySummary:
             self.config.tail_from,
         )
 
+    def barrier_at(self, m: int, death: float) -> float:
+        """Mean barrier at a width, between the two nearest death rates linear in the rate.
+
+        Raises
+        ------
+        ConfigError
+            The width, or a rate as high, is not there.
+        """
+        rates = sorted(self.config.deaths)
+        group = next((group for group in self.groups if group.width == m), None)
+        if group is None or death > rates[-1]:
+            raise ConfigError(
+                f"--theory needs m = {m} with deaths up to {death:.3g}; got widths "
+                f"{[group.width for group in self.groups]} and deaths up to {rates[-1]:g}: run "
+                f"'lmc-fast study theory --set widths=[{m}] --set deaths=[0, ...]'"
+            )
+        return float(np.interp(death, rates, [group.mean("barrier", rate) for rate in rates]))
+
     def zero_from(self, death: float) -> int | None:
         """Smallest width above M from which on every pair has zero barrier; None without one."""
         found = None
@@ -93,26 +111,28 @@ class TheorySummary:
         return found
 
 
-def same_problem(width: GridConfig, theory: TheoryConfig) -> None:
-    """Check that a width study's students have the losses of a theory study's minima.
+def same_problem(config: GridConfig, theory: TheoryConfig) -> None:
+    """Check that a study's students have the losses of a theory study's minima.
 
     Raises
     ------
     ConfigError
-        Another study than width, or another problem, teacher width, kind or inputs; or no dense
-        law.
+        Another study than width or learning rate, or another problem, teacher width, kind or
+        inputs; or no dense law.
     """
     if DENSE not in theory.deaths:
         raise ConfigError(f"--theory needs a study with 0 among its deaths; got {theory.deaths}")
-    if not isinstance(width, WidthConfig):
-        raise ConfigError(f"--theory goes with a width study; got the study '{width.study}'")
+    if not isinstance(config, WidthConfig | LearningRateConfig):
+        raise ConfigError(
+            f"--theory goes with a width or learning-rate study; got the study '{config.study}'"
+        )
     ours, theirs = (
-        problem.model_dump(include=set(_LOSS)) for problem in (width.problem, theory.problem)
+        problem.model_dump(include=set(_LOSS)) for problem in (config.problem, theory.problem)
     )
     if ours != theirs:
         raise ConfigError(
             f"--theory needs a study of the same problem; got {theirs} for {ours}: "
-            "run 'lmc-fast study theory' with the width study's problem"
+            "run 'lmc-fast study theory' with the other study's problem"
         )
 
 

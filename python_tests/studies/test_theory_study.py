@@ -22,9 +22,10 @@ from lmc_fast.grouped_minima import (
     sample_grouped_minimum,
 )
 from lmc_fast.studies import device, runner, theory
-from lmc_fast.studies.config import StudyName, TheoryConfig, WidthConfig
+from lmc_fast.studies.config import LearningRateConfig, StudyName, TheoryConfig, WidthConfig
 from lmc_fast.studies.device import cpu_alone
 from lmc_fast.studies.errors import ConfigError, StoreError
+from lmc_fast.studies.plot_learning_rate import learning_rate_figure
 from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.plot_theory import theory_figure
 from lmc_fast.studies.plot_width import width_figure
@@ -283,11 +284,34 @@ def test_the_dense_law_is_drawn_over_a_width_study(tmp_path: Path) -> None:
     assert len(plot_study(tmp_path / "width", tmp_path / "out", law)) == 4
 
 
+def test_minima_as_sparse_are_drawn_over_a_learning_rate_study(tmp_path: Path) -> None:
+    law = invented(tmp_path / "law")
+    rates = load_config("learning-rate", overrides=["pairs=6", "width=20", "grid=[0.5,0.9]"])
+    assert isinstance(rates, LearningRateConfig)
+    fill_store(tmp_path / "rates", rates)
+    with open_existing(tmp_path / "rates") as store:
+        summary = summarise(store)
+    # Of 20 neurons 18 are alive in every student of the second step size: r = 0.1.
+    for row in summary.groups[1].rows:
+        row["alive_a"] = row["alive_b"] = 18
+    theory = summary_of(law)
+    with style():
+        axes = learning_rate_figure(summary, theory).axes[1]
+    label = "random minima with as many dead neurons (theory)"
+    line = next(line for line in axes.lines if line.get_label() == label)
+    # `invented` has r = 0 and r = 0.2.
+    np.testing.assert_allclose(line.get_ydata(), [3 / 400, (3 / 400 + 1e-4) / 2])
+    for m, death in ((41, 0.05), (20, 0.3)):
+        with pytest.raises(ConfigError, match=f"needs m = {m} with deaths up to {death}; got"):
+            theory.barrier_at(m, death)
+
+
 @pytest.mark.parametrize(
     ("study", "override", "message"),
     [
         ("width", "problem.d=12", "a study of the same problem; got .*'d': 10.* for .*'d': 12"),
-        ("learning-rate", "pairs=6", "goes with a width study; got the study 'learning-rate'"),
+        ("learning-rate", "problem.d=12", "a study of the same problem"),
+        ("depth", "pairs=6", "goes with a width or learning-rate study; got the study 'depth'"),
     ],
 )
 def test_another_problem_is_not_drawn_over(
