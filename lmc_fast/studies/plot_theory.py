@@ -55,7 +55,7 @@ def draw_dense(axes: Axes, summary: TheorySummary, widest: int) -> None:
     shown = {m: mean for m, mean in means.items() if mean.value > 0}
     at, low, high = _columns(list(shown.values()))
     limits = axes.get_ylim()
-    label = "random minima (theory)"
+    label = f"random minima (theory, {summary.config.pairs:,} pairs)"
     axes.plot(list(shown), at, color=_OVERLAY, marker="D", linestyle="-.", label=label)
     axes.fill_between(list(shown), low, high, color=_OVERLAY, alpha=0.18, linewidth=0)
     axes.set_ylim(limits)
@@ -79,7 +79,7 @@ def draw_as_sparse(
         means.append(theory.barrier_at(group.width, 1 - alive))
     shown = [value if value > 0 else np.nan for value in means]
     limits = axes.get_ylim()
-    label = "random minima with as many dead neurons (theory)"
+    label = f"random minima, as many dead (theory, {theory.config.pairs:,} pairs)"
     axes.plot(x, shown, color=_OVERLAY, marker="D", linestyle="-.", label=label)
     axes.set_ylim(limits)
 

@@ -276,7 +276,7 @@ def test_the_dense_law_is_drawn_over_a_width_study(tmp_path: Path) -> None:
     fill_store(tmp_path / "width", width)
     with open_existing(tmp_path / "width") as store, style():
         figure = width_figure(summarise(store), summary_of(law))
-    label = "random minima (theory)"
+    label = "random minima (theory, 12 pairs)"
     line = next(line for line in figure.axes[0].lines if line.get_label() == label)
     assert list(line.get_xdata()) == [20, 40]  # at m = M they are zero, and 80 is off the axis
     np.testing.assert_allclose(line.get_ydata(), [3 / 400, 3 / 1600])
@@ -297,7 +297,7 @@ def test_minima_as_sparse_are_drawn_over_a_learning_rate_study(tmp_path: Path) -
     theory = summary_of(law)
     with style():
         axes = learning_rate_figure(summary, theory).axes[1]
-    label = "random minima with as many dead neurons (theory)"
+    label = "random minima, as many dead (theory, 12 pairs)"
     line = next(line for line in axes.lines if line.get_label() == label)
     # `invented` has r = 0 and r = 0.2.
     np.testing.assert_allclose(line.get_ydata(), [3 / 400, (3 / 400 + 1e-4) / 2])
