@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The op's kernels, and their tables for the target the including file is compiled for. A problem
-// is one task, solved by one thread: prices by a short auction, unless some are given; then
-// exactly, by shortest paths; then the proof. Problems wider than kAlone have threads for the
-// proof.
+// is one task, solved by one thread: prices by a short auction, unless some are given or the
+// problem is narrow; then exactly, by shortest paths; then the proof. Problems wider than kAlone
+// have threads for the proof.
 //
 // Shortest paths are exact for any prices but for their rounding, which matters where prices are
 // far larger than the costs that are assigned: those given for another problem, or an auction's
@@ -14,6 +14,7 @@
 #include "assignment/assignment.h"
 #include "assignment/auction-inl.h"
 #include "assignment/certificate-inl.h"
+#include "assignment/narrow-inl.h"
 #include "assignment/search-inl.h"
 
 namespace lmc::LMC_TARGET {
@@ -22,7 +23,12 @@ namespace lmc::LMC_TARGET {
 class AssignmentSolver {
  public:
   LMC_INLINE AssignmentSolver(int64_t m, Interrupt& interrupt, int worker)
-      : market_(m), search_(m), waiting_(m), zeros_(m), watch_(interrupt, worker) {
+      : narrow_(is_narrow(m) ? m : 0),
+        market_(is_narrow(m) ? 0 : m),
+        search_(is_narrow(m) ? 0 : m),
+        waiting_(m),
+        zeros_(m),
+        watch_(interrupt, worker) {
     for (int64_t j = 0; j < m; ++j) zeros_[j] = 0;
   }
 
@@ -31,6 +37,10 @@ class AssignmentSolver {
   // Writes the permutation and the prices v; nothing of meaning once the interrupt is requested.
   template <class Costs>
   LMC_INLINE void solve(const Costs& costs, const double* start, int64_t* perm, double* v) {
+    if (is_narrow(costs.m)) {
+      narrow_.solve(costs, start, perm, v, watch_);
+      return;
+    }
     Market<Costs> market(market_, costs, start, watch_);
     if (watch_.stopped()) return;
     if (!start) Auction<Costs>(market, waiting_.data(), watch_).run();
@@ -42,6 +52,9 @@ class AssignmentSolver {
   }
 
  private:
+  static LMC_INLINE bool is_narrow(int64_t m) { return m <= NarrowSolver::kWidest; }
+
+  NarrowSolver narrow_;
   MarketMemory market_;
   SearchMemory search_;
   AlignedBuffer<int32_t> waiting_;  // (m): the auction's

@@ -27,12 +27,6 @@ LMC_INLINE Number exact_slack(Number c, Number u, Number v) {
   return (c - sum) - lost;
 }
 
-LMC_INLINE double lane_minimum(Vec<double> v) {
-  double least = v[0];
-  for (int l = 1; l < kLanes<double>; ++l) least = v[l] < least ? v[l] : least;
-  return least;
-}
-
 template <class Row>
 LMC_INLINE double least_reduced_cost(const Row* row, const double* v, int64_t m) {
   constexpr int64_t L = kLanes<double>;

@@ -75,6 +75,12 @@ LMC_INLINE double lane_sum(Vec<T> v) {
   return sum;
 }
 
+LMC_INLINE double lane_minimum(Vec<double> v) {
+  double least = v[0];
+  for (int l = 1; l < kLanes<double>; ++l) least = v[l] < least ? v[l] : least;
+  return least;
+}
+
 // max(z, 0), and NaN for NaN as torch.relu gives.
 template <class T>
 LMC_INLINE Vec<T> relu(Vec<T> z) {
