@@ -68,8 +68,8 @@ COSTS = {
     "tiny": lambda m: 1e-300 * normal(m, m),
     "sorted": lambda m: torch.arange(m * m, dtype=torch.float64).view(m, m).sqrt(),
 }
-# Around the widths of vectors and of a list's groups, and beyond what a list holds.
-SIZES = [*range(1, 10), 15, 16, 17, 31, 33, 47, 63, 64, 65, 70, 127, 129, 256, 513]
+# Around the widths of vectors, the widest that is scanned whole (256), and the groups of a list.
+SIZES = [*range(1, 10), 15, 16, 17, 33, 47, 63, 65, 129, 255, 256, 257, 319, 320, 321, 400, 513]
 
 
 def check(cost: Tensor, got: Assignment, best: float, magnitude: float = 0.0) -> None:
@@ -141,7 +141,7 @@ def forbidden(m: int, cost: float, seed: int = 0) -> Tensor:
 @pytest.mark.sanitize_quick
 @pytest.mark.parametrize("cost", [1e8, 1e12, 1e15, 1e18, 1e300])
 def test_huge_costs_of_forbidden_pairs_do_not_blur_the_others(cost: float) -> None:
-    for m in (20, 50, 130):
+    for m in (20, 50, 130, 300):
         for seed in range(3):
             costs = forbidden(m, cost, seed)
             i, j = linear_sum_assignment(costs.numpy())
@@ -154,10 +154,11 @@ def test_huge_costs_of_forbidden_pairs_do_not_blur_the_others(cost: float) -> No
 
 @pytest.mark.sanitize_quick
 @pytest.mark.parametrize("size", [1e3, 1e9, 1e12, 1e17, 1e20, 1e299])
-def test_a_start_of_another_magnitude_changes_no_objective(size: float) -> None:
-    cost = normal(60, 60).abs()
+@pytest.mark.parametrize("m", [60, 270])
+def test_a_start_of_another_magnitude_changes_no_objective(m: int, size: float) -> None:
+    cost = normal(m, m).abs()
     best = scipys(cost)
-    for start in (normal(60), torch.ones(60), torch.arange(60) == 0):
+    for start in (normal(m), torch.ones(m), torch.arange(m) == 0):
         got = assign(cost, start=size * start.double())
         assert float(got.objective) == pytest.approx(best, rel=1e-9)
 
@@ -226,7 +227,7 @@ def equal(one: Assignment, other: Assignment) -> bool:
     )
 
 
-@pytest.mark.parametrize("m", [1, 40, 200])
+@pytest.mark.parametrize("m", [1, 40, 200, 300])
 def test_bits_depend_neither_on_threads_nor_on_the_other_problems(m: int) -> None:
     costs = torch.stack([make(m).clamp(-1e9, 1e9) for make in COSTS.values()])
     together = assign(costs, threads=1)
@@ -248,19 +249,21 @@ def test_strided_inputs_are_read_as_torch_reads_them() -> None:
         assert equal(assign(view), assign(view.contiguous()))
 
 
-def test_a_start_changes_no_objective() -> None:
+@pytest.mark.parametrize("m", [65, 270])
+def test_a_start_changes_no_objective(m: int) -> None:
     for name in COSTS.keys() - {"huge"}:
-        cost = COSTS[name](65)
+        cost = COSTS[name](m)
         best = assign(cost)
         scale = float(cost.abs().max())
-        for start in (best.v, 0 * best.v, scale * normal(65), 1e3 * scale * normal(65, seed=1)):
+        for start in (best.v, 0 * best.v, scale * normal(m), 1e3 * scale * normal(m, seed=1)):
             got = assign(cost, start=start)
             check(cost, got, float(best.objective), magnitude=1e4 * scale)
 
 
-def test_starts_of_a_stack_are_each_problems_own() -> None:
-    costs = torch.stack([normal(20, 20, seed=seed) for seed in range(3)])
-    starts = normal(3, 20, seed=9)
+@pytest.mark.parametrize("m", [20, 260])
+def test_starts_of_a_stack_are_each_problems_own(m: int) -> None:
+    costs = torch.stack([normal(m, m, seed=seed) for seed in range(3)])
+    starts = normal(3, m, seed=9)
     together = assign(costs, start=starts)
     for p in range(3):
         alone = assign(costs[p], start=starts[p])
@@ -270,7 +273,7 @@ def test_starts_of_a_stack_are_each_problems_own() -> None:
 @pytest.mark.sanitize_quick
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_factors_give_what_their_product_gives(dtype: torch.dtype) -> None:
-    for m, d in [(1, 3), (2, 1), (9, 0), (63, 4), (70, 10), (130, 2), (300, 17)]:
+    for m, d in [(1, 3), (2, 1), (9, 0), (63, 4), (70, 10), (130, 2), (257, 4), (300, 17)]:
         a, b = normal(m, d).to(dtype), normal(m, d, seed=1).to(dtype)
         got = assign_factors(a, b)
         cost = -(a.double() @ b.double().T)
@@ -278,7 +281,7 @@ def test_factors_give_what_their_product_gives(dtype: torch.dtype) -> None:
 
 
 def test_factors_of_dead_neurons_and_of_stacks() -> None:
-    a, b = (torch.stack([trained_neurons(150, 2 * s + k) for s in range(3)]) for k in (0, 1))
+    a, b = (torch.stack([trained_neurons(280, 2 * s + k) for s in range(3)]) for k in (0, 1))
     together = assign_factors(a, b, threads=2)
     for p in range(3):
         check(-a[p] @ b[p].T, assign_factors(a[p], b[p]), scipys(-a[p] @ b[p].T))
