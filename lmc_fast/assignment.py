@@ -83,7 +83,7 @@ def assign(cost: Tensor, start: Tensor | None = None, threads: int | None = None
     the assigned costs' sizes, because such costs have come into u and v, the problem is solved
     again from v = 0 and without the auction, which keeps them out unless they must be paid.
 
-    Memory is the matrix and 1.5 KiB per row and thread. Ctrl-C stops it.
+    Memory is the matrix and at most 2 KiB per row and thread. Ctrl-C stops it.
 
     Costs of rank one, such as inner products of neurons of a single input, are a slow case: one
     thread took 2.7 s at m = 2000, where inner products in ten dimensions take 0.04 s. (SciPy's

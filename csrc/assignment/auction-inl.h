@@ -49,9 +49,7 @@ class Auction {
       while (r > 0 && sorted[r] >= kNever) --r;
       const double width = sorted[r] - sorted[0];
       if (width <= 0) continue;
-      int64_t at = n++;
-      for (; at > 0 && found[at - 1] > width; --at) found[at] = found[at - 1];
-      found[at] = width;
+      insert_sorted(found, n++, width);
     }
     if (n == 0) return 0;
     double mean = 0;
@@ -78,9 +76,10 @@ class Auction {
   }
 
   LMC_INLINE bool is_indifferent(int64_t i) {
-    const Candidate* list = market_.lists.begin(i);
-    const int64_t last = smaller(kSampleRank, market_.lists.end(i) - list - 1);
-    return last < 0 || list[last].key - list[0].key < indifferent_;
+    const Candidate *list = market_.lists.begin(i), *end = market_.lists.end(i);
+    if (list == end) return true;
+    const double far = list + kSampleRank < end ? list[kSampleRank].key : market_.lists.bound(i);
+    return far - list->key < indifferent_;
   }
 
   // The column with the lowest reduced cost `first`, and at most the next lowest, `second`.

@@ -74,4 +74,10 @@ LMC_INLINE void sorted_minima(const double* keys, int64_t m, double* sorted) {
   for (int64_t g = 0; g < kGroups; ++g) sorted[rank[g]] = minima[g];
 }
 
+// Puts a value in its place among n sorted ones.
+LMC_INLINE void insert_sorted(double* sorted, int64_t n, double value) {
+  for (; n > 0 && sorted[n - 1] > value; --n) sorted[n] = sorted[n - 1];
+  sorted[n] = value;
+}
+
 }  // namespace lmc::LMC_TARGET

@@ -11,6 +11,16 @@
 
 namespace lmc::LMC_TARGET {
 
+// The median of some of a row's costs, which a few forbidden pairs do not move.
+template <class Row>
+LMC_INLINE double typical_cost(const Row* row, int64_t m) {
+  constexpr int64_t kEntries = 31;
+  double found[kEntries];
+  const int64_t n = smaller(m, kEntries);
+  for (int64_t s = 0; s < n; ++s) insert_sorted(found, s, static_cast<double>(row[s * m / n]));
+  return found[n / 2];
+}
+
 // What the costs in each column are; mean is summed over rows in order.
 class ColumnFacts {
  public:
@@ -51,19 +61,19 @@ class ColumnFacts {
   LMC_INLINE const double* least() { return least_.data(); }
   LMC_INLINE const double* mean() { return mean_.data(); }
 
-  // In each column the median of some rows, each less its mean: what most rows think of the
-  // columns.
+  LMC_INLINE const double* typical() { return typical_.data(); }
+
+  // Writes what most rows think of the columns: in each the median of some rows, each less its
+  // own typical cost. False once the watch has stopped.
   template <class Reader>
-  LMC_INLINE const double* typical(Reader& reader, Watch& watch) {
+  LMC_INLINE bool find_typical(Reader& reader, Watch& watch) {
     constexpr int64_t L = kLanes<double>;
     const int64_t rows = smaller(m_, kRows);
     for (int64_t s = 0; s < rows; ++s) {
-      if (watch.stop(reader.row_work())) break;
+      if (watch.stop(reader.row_work())) return false;
       const auto* row = reader.row(s * m_ / rows);
-      double mean = 0;
-      for (int64_t j = 0; j < m_; ++j) mean += static_cast<double>(row[j]);
-      mean /= static_cast<double>(m_);
-      for (int64_t j = 0; j < m_; ++j) rows_[s * m_ + j] = static_cast<double>(row[j]) - mean;
+      const double own = typical_cost(row, m_);
+      for (int64_t j = 0; j < m_; ++j) rows_[s * m_ + j] = static_cast<double>(row[j]) - own;
     }
     // Sorts every column by exchanging neighbours.
     for (int64_t round = 0; round < rows; ++round)
@@ -83,7 +93,7 @@ class ColumnFacts {
           }
       }
     for (int64_t j = 0; j < m_; ++j) typical_[j] = rows_[rows / 2 * m_ + j];
-    return typical_.data();
+    return true;
   }
 
  private:
@@ -94,40 +104,49 @@ class ColumnFacts {
   AlignedBuffer<double> rows_;  // (kRows, m): those that typical_ is found from
 };
 
-// An estimate of the dual objective sum_i min_j (c_ij - v_j) + sum_j v_j, whose sum over rows is
-// taken from some of them, evenly spread.
-template <class Reader>
-LMC_INLINE double dual_objective(Reader& reader, const double* v, int64_t m, Watch& watch) {
-  constexpr int64_t kLeastSample = 256, kSampled = 8;
-  const int64_t samples = smaller(m, larger(kLeastSample, m / kSampled));
-  double rows = 0, prices = 0;
-  for (int64_t s = 0; s < samples && !watch.stop(reader.row_work()); ++s)
-    rows += least_reduced_cost(reader.row(s * m / samples), v, m);
-  for (int64_t j = 0; j < m; ++j) prices += v[j];
-  return rows * (static_cast<double>(m) / static_cast<double>(samples)) + prices;
-}
-
-// Writes them to v, where zeros stand: zeros, unless the columns' means have a dual objective that
-// is clearly larger; then those, or a typical row's, which are better where a few rows make the
-// means.
+// Writes them to v, where zeros stand: those with the largest dual objective sum_i min_j (c_ij -
+// v_j)
+// + sum_j v_j, but zeros unless that is clearly more than theirs. The sums over rows are taken from
+// some of them, evenly spread.
 //
-// "Clearly" is a share of how far above the dual objective of zeros a random assignment is, whose
-// cost is that of the means together. Where some rows hardly care which column they get, as those
-// of neurons nearly dead, prices of a mean that is not theirs make them all want the same; the
-// little they gain for the others is not worth that.
+// "Clearly" is a share of the rows' spreads, from the least cost to the typical. Where some rows
+// hardly care which column they get, as those of neurons nearly dead, prices that are not theirs
+// make them all want the same; the little these gain for the others is not worth that. No row
+// counts for much more than others do, though its costs be huge.
 template <class Reader>
 LMC_INLINE void choose_start(Reader& reader, ColumnFacts& columns, int64_t m, double* v,
                              Watch& watch) {
-  constexpr double kClearly = 0.1;
-  const double* best = columns.mean();
-  double random = 0;
-  for (int64_t j = 0; j < m; ++j) random += best[j];
-  const double with_none = dual_objective(reader, v, m, watch);
-  const double with_mean = dual_objective(reader, best, m, watch);
-  if (watch.stopped() || with_mean - with_none <= kClearly * (random - with_none)) return;
-  const double* typical = columns.typical(reader, watch);
-  if (dual_objective(reader, typical, m, watch) > with_mean) best = typical;
-  for (int64_t j = 0; j < m; ++j) v[j] = best[j];
+  constexpr int64_t kSpreads = 256, kSampled = 8;
+  constexpr double kClearly = 0.1, kMuchMore = 10;
+  if (!columns.find_typical(reader, watch)) return;
+  const double *const mean = columns.mean(), *const typical = columns.typical();
+  const int64_t samples = smaller(m, larger(kSpreads, m / kSampled));
+  const int64_t every = ceil_div(samples, kSpreads);  // spreads are taken from
+  double with_none = 0, with_mean = 0, with_typical = 0, sorted[kSpreads];
+  int64_t spreads = 0;
+  for (int64_t s = 0; s < samples; ++s) {
+    if (watch.stop(reader.row_work())) return;
+    const auto* row = reader.row(s * m / samples);
+    const double least = least_reduced_cost(row, v, m);
+    with_none += least;
+    with_mean += least_reduced_cost(row, mean, m);
+    with_typical += least_reduced_cost(row, typical, m);
+    if (s % every == 0) insert_sorted(sorted, spreads++, typical_cost(row, m) - least);
+  }
+  const double most = kMuchMore * sorted[spreads * 9 / 10];
+  double spread = 0;
+  for (int64_t k = 0; k < spreads; ++k)
+    spread += (sorted[k] < most ? sorted[k] : most) / static_cast<double>(spreads);
+  const double share = static_cast<double>(samples) / static_cast<double>(m);
+  for (int64_t j = 0; j < m; ++j) {
+    with_mean += share * mean[j];
+    with_typical += share * typical[j];
+  }
+  const bool mean_is_best = with_mean > with_typical;
+  const double* const best = mean_is_best ? mean : typical;
+  const double gain = (mean_is_best ? with_mean : with_typical) - with_none;
+  if (gain > kClearly * spread * static_cast<double>(samples))
+    for (int64_t j = 0; j < m; ++j) v[j] = best[j];
 }
 
 }  // namespace lmc::LMC_TARGET
