@@ -44,7 +44,7 @@ def learning_rate_figure(summary: Summary, theory: TheorySummary | None = None) 
     _draw_alive(column[0], groups, x)
     for axes, measure in zip(column[1:], panels, strict=True):
         _draw_barriers(axes, summary, groups, x, measure)
-    if theory is not None:
+    if theory is not None and groups:
         draw_as_sparse(column[1], theory, groups, x)
     for axes in column:
         _shade(axes, summary, unit)

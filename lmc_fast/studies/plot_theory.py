@@ -18,7 +18,7 @@ from .theory_summary import DENSE, TheorySummary
 
 # More than in other figures: these barriers fall as m^-2 and faster.
 _DECADES = 12
-_OVERLAY = "#009E73"
+_OVERLAY = "#CC79A7"
 _COLOURS = [look[:3] for look in LOOKS.values()]
 
 
@@ -56,7 +56,7 @@ def draw_dense(axes: Axes, summary: TheorySummary, widest: int) -> None:
     at, low, high = _columns(list(shown.values()))
     limits = axes.get_ylim()
     label = f"random minima (theory, {summary.config.pairs:,} pairs)"
-    axes.plot(list(shown), at, color=_OVERLAY, marker="D", linestyle="-.", label=label)
+    axes.plot(list(shown), at, color=_OVERLAY, marker="v", linestyle="-.", label=label)
     axes.fill_between(list(shown), low, high, color=_OVERLAY, alpha=0.18, linewidth=0)
     axes.set_ylim(limits)
 
@@ -64,23 +64,23 @@ def draw_dense(axes: Axes, summary: TheorySummary, widest: int) -> None:
 def draw_as_sparse(
     axes: Axes, theory: TheorySummary, groups: Sequence[Group], x: np.ndarray
 ) -> None:
-    """Mean barriers of minima with as many dead neurons as a learning-rate study's students.
+    """Mean barriers of minima with as many dead neurons as a learning-rate study's students have.
 
-    Where they are zero none is drawn, and the axes keep their limits.
+    On average, that is, and between the death rates that were sampled. Where they are zero none is
+    drawn, and the axes keep their limits.
 
     Raises
     ------
     ConfigError
         The theory study lacks the width, or death rates as high.
     """
-    means = []
-    for group in groups:
-        alive = float(np.mean(group.student_values("alive"))) / group.width
-        means.append(theory.barrier_at(group.width, 1 - alive))
-    shown = [value if value > 0 else np.nan for value in means]
+    m = groups[0].width
+    deaths = [float(np.mean(m - group.student_values("alive"))) / m for group in groups]
+    at, low, high = _columns(theory.barriers_at(m, deaths))
     limits = axes.get_ylim()
     label = f"random minima, as many dead (theory, {theory.config.pairs:,} pairs)"
-    axes.plot(x, shown, color=_OVERLAY, marker="D", linestyle="-.", label=label)
+    axes.plot(x, at, color=_OVERLAY, marker="v", linestyle="-.", label=label)
+    axes.fill_between(x, low, high, color=_OVERLAY, alpha=0.18, linewidth=0)
     axes.set_ylim(limits)
 
 

@@ -51,8 +51,7 @@ def _draw_panel(axes: Axes, summary: Summary, measure: Measure, *, with_tail: bo
     groups = [group for group in summary.groups if group.sound]
     x = np.array([group.width for group in groups], dtype=np.float64)
     best = summary.best_matching()
-    of_teacher = isinstance(summary.config.problem, TeacherProblem)
-    draw_measure(axes, summary.config, groups, x, measure, best if of_teacher else None)
+    draw_measure(axes, summary.config, groups, x, measure, summary.median_of())
     tail = summary.tail(best, measure.split) if with_tail else None
     if tail is not None:
         _draw_tail(axes, tail, best)

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ..barrier import Barrier
-from .config import LearningRateConfig, WidthConfig
+from .config import LearningRateConfig
 from .plot_style import unit_of
 from .statistics import FEWEST, Array, short
 from .summary import Group, Summary, fate_of_stuck
@@ -93,7 +93,7 @@ def study_table(summary: Summary) -> Table:
     for name in config.matchings:
         heading = "naive" if name == "none" else str(name)
         titles.append(f"{heading} [95%]" if enough and name == best else heading)
-        titles += ["median"] * (name == best and not rates)
+        titles += ["median"] * (name == summary.median_of())
     extra = _extra_columns(summary)
     titles += ["alive", "loss", *extra]
     titles += ["failed"] * bool(summary.failed)
@@ -106,7 +106,7 @@ def study_table(summary: Summary) -> Table:
         cells = [first, f"{len(group.sound)}/{group.pairs}"]
         for name in config.matchings:
             cells.append(_barrier(group, name, split, name == best))
-            if name == best and not rates:
+            if name == summary.median_of():
                 cells.append(_short(group.median(name, split)))
         cells += [_mean(group.student_values("alive"), ".2f"), _typical_loss(group)]
         cells += [_mean(measure(group), ".2f") for measure in extra.values()]
@@ -201,7 +201,7 @@ def _caption(summary: Summary) -> str:
     counts = f"{summary.failed} of {summary.students} students failed (their pairs are left out)"
     if summary.stuck:
         counts += f", {summary.stuck} did not converge ({fate_of_stuck(summary)})"
-    if isinstance(summary.config, WidthConfig):
+    if summary.median_of() is not None:
         lines.append(f"median: over pairs, '{best}'")
     lines += ["alive: mean count; loss: median over students", counts]
     return "\n".join(lines)

@@ -140,6 +140,12 @@ class Summary:
                 return name
         return self.config.matchings[0]
 
+    def median_of(self) -> str | None:
+        """The matching whose medians are shown beside means: few pairs may carry a teacher's."""
+        teacher = isinstance(self.config.problem, TeacherProblem)
+        wide = isinstance(self.config, WidthConfig)
+        return self.best_matching() if teacher and wide else None
+
     def tail(self, matching: str, split: str) -> TailFit | None:
         """Power law fitted to the mean barrier of a width study's wide students."""
         if not isinstance(self.config, WidthConfig):

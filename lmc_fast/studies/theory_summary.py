@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,6 +18,8 @@ from .store import Row, Store
 from .theory import column, problem_of
 
 DENSE = 0.0
+_SAME_RATE = 1e-9
+_RATE_STEP = 0.02
 # What the loss of a problem in closed form depends on, up to a rotation of the teacher.
 _LOSS = ("data", "d", "teacher_width", "teacher_kind", "inputs", "radius")
 
@@ -81,23 +85,32 @@ class TheorySummary:
             self.config.tail_from,
         )
 
-    def barrier_at(self, m: int, death: float) -> float:
-        """Mean barrier at a width, between the two nearest death rates linear in the rate.
+    def barriers_at(self, m: int, deaths: Sequence[float]) -> list[Interval]:
+        """Mean barriers at a width, between the two nearest death rates; NaN where one is zero.
+
+        Logarithms of means and of their intervals are interpolated linearly in the rate.
 
         Raises
         ------
         ConfigError
-            The width, or a rate as high, is not there.
+            The width, or a rate as high, is not there; the message has the study to run.
         """
-        rates = sorted(self.config.deaths)
+        rates = np.array(sorted(self.config.deaths))
         group = next((group for group in self.groups if group.width == m), None)
-        if group is None or death > rates[-1]:
+        # A mean of counts may miss its own rate by rounding.
+        if group is None or max(deaths, default=0.0) > rates[-1] + _SAME_RATE:
+            steps = max(1, math.ceil((max(deaths, default=0.0) - _SAME_RATE) / _RATE_STEP))
+            needed = ",".join(f"{k * _RATE_STEP:.2f}" for k in range(steps + 1))
             raise ConfigError(
-                f"--theory needs m = {m} with deaths up to {death:.3g}; got widths "
-                f"{[group.width for group in self.groups]} and deaths up to {rates[-1]:g}: run "
-                f"'lmc-fast study theory --set widths=[{m}] --set deaths=[0, ...]'"
+                f"--theory lacks m = {m} with death rates up to {needed.split(',')[-1]}: run "
+                f"'lmc-fast study theory --set widths=[{m}] --set deaths=[{needed}]', and the "
+                "same problem"
             )
-        return float(np.interp(death, rates, [group.mean("barrier", rate) for rate in rates]))
+        with np.errstate(divide="ignore"):
+            logs = np.log([group.barrier(float(rate)) for rate in rates])
+        logs[np.isinf(logs[:, 0])] = np.nan
+        found = [np.interp(deaths, rates, column) for column in logs.T]
+        return [Interval(*map(float, np.exp(row))) for row in np.transpose(found)]
 
     def zero_from(self, death: float) -> int | None:
         """Smallest width above M from which on every pair has zero barrier; None without one."""

@@ -299,11 +299,26 @@ def test_minima_as_sparse_are_drawn_over_a_learning_rate_study(tmp_path: Path) -
         axes = learning_rate_figure(summary, theory).axes[1]
     label = "random minima, as many dead (theory, 12 pairs)"
     line = next(line for line in axes.lines if line.get_label() == label)
-    # `invented` has r = 0 and r = 0.2.
-    np.testing.assert_allclose(line.get_ydata(), [3 / 400, (3 / 400 + 1e-4) / 2])
-    for m, death in ((41, 0.05), (20, 0.3)):
-        with pytest.raises(ConfigError, match=f"needs m = {m} with deaths up to {death}; got"):
-            theory.barrier_at(m, death)
+    # `invented` has r = 0 and r = 0.2, one barrier for all pairs: means are their own intervals.
+    between = (3 / 400 * 1e-4) ** 0.5
+    np.testing.assert_allclose(line.get_ydata(), [3 / 400, between])
+    np.testing.assert_allclose(theory.barriers_at(20, [0.1]), [(between,) * 3])
+    # 1 - 16 / 20 is more than 0.2 by rounding; at m = 40 the barrier with r = 0.2 is zero.
+    np.testing.assert_allclose(theory.barriers_at(20, [1 - 16 / 20]), [(1e-4,) * 3])
+    assert np.isnan(theory.barriers_at(40, [0.1])[0].value)
+    np.testing.assert_allclose(theory.barriers_at(40, [0.0])[0].value, 3 / 1600)
+
+
+@pytest.mark.parametrize(("m", "death", "last"), [(41, 0.05, "0.06"), (20, 0.3001, "0.32")])
+def test_a_theory_study_that_lacks_the_width_or_the_rates_is_named(
+    tmp_path: Path, m: int, death: float, last: str
+) -> None:
+    theory = summary_of(invented(tmp_path))
+    with pytest.raises(ConfigError, match=f"lacks m = {m} .* up to {last}: run 'lmc-fast") as error:
+        theory.barriers_at(m, [0.0, death])
+    words = str(error.value).split("'")[1].split()[3:]
+    overrides = [word for word in words if word != "--set"]
+    assert max(config(*overrides).deaths) == float(last)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import LearningRateConfig, TeacherProblem, WidthConfig
+from ..config import LearningRateConfig, TeacherProblem
 from ..plot_style import LOOKS, Look, Measure, look_of_median, measures
 from ..statistics import Interval, mean_interval
 from ..summary import Group, Summary
@@ -47,8 +47,8 @@ def _barriers(summary: Summary, measure: Measure, caption: str) -> Chart:
         means = [mean_interval(heights * measure.factor) for heights in values]
         counts = [len(heights) for heights in values]
         lines.append(Line(LOOKS[matching], places(summary, groups), means, counts))
-    if isinstance(summary.config, WidthConfig) and measure.split == "population":
-        best = summary.best_matching()
+    best = summary.median_of()
+    if best is not None:
         medians = [Interval(group.median(best, measure.split), np.nan, np.nan) for group in groups]
         lines.append(Line(look_of_median(best), places(summary, groups), medians, lines[0].counts))
     title = "mean " + measure.label.replace("\n", " ")
