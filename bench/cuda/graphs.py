@@ -12,7 +12,8 @@ TOGETHER = 4  # steps of a graph
 def recorded(call: Callable[[], object], device: str, times: int = 1) -> Callable[[], object]:
     """A function that makes the call so many times; on a GPU it replays a graph of them.
 
-    The call is made once beforehand, as torch asks for.
+    The call is made once beforehand, as torch asks for. Buffers it holds stay alive with the
+    function: a graph knows their addresses only.
     """
 
     def repeated() -> None:
@@ -29,7 +30,11 @@ def recorded(call: Callable[[], object], device: str, times: int = 1) -> Callabl
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         repeated()
-    return graph.replay
+
+    def replay(buffers_of: Callable[[], object] = call) -> None:
+        graph.replay()
+
+    return replay
 
 
 class GraphedDescent:
