@@ -29,6 +29,7 @@ SPILL_FREE = (
     "sum_parts_kernel",
     "simt_product_kernel",
     "tensor_product_kernel",
+    "warpgroup_product_kernel",
     "finish_weights_kernel",
     "finish_inputs_kernel",
     "sum_samples_kernel",
@@ -45,6 +46,7 @@ SPILL_FREE = (
 NEARLY_SPILL_FREE = {"train_on_population_kernel": 32, "train_on_samples_kernel": 32}
 # Variants, as `short_name` writes them; each expression must find a kernel.
 TENSOR = (r"\brelu_sum_kernel<TensorTile", r"\bpath_kernel<TensorTile", r"\btensor_product_kernel<")
+WARPGROUP = (r"\brelu_sum_kernel<WarpgroupTile", r"\bwarpgroup_product_kernel<")
 SIMT = (
     r"\brelu_sum_kernel<SimtTile<float",
     r"\bpath_kernel<SimtTile<float",
@@ -52,7 +54,10 @@ SIMT = (
 )
 BF16_HMMA, LDMATRIX, COPY_ASYNC = r"HMMA\..*\bBF16", r"LDSM\b", r"LDGSTS\b"
 LOCAL_MEMORY = r"(LDL|STL)\b"
+OVERWRITES = "OVERWRITES"
+BF16_HGMMA = r"HGMMA\..*\bBF16"
 FIRST_TENSOR_CAPABILITY = 80  # of those with bfloat16 and cp.async
+WARPGROUP_CAPABILITY = 90  # the only one
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,43 @@ def parse_report(text: str) -> list[Kernel]:
     return kernels
 
 
-def parse_machine_code(text: str) -> dict[str, set[str]]:
-    """Instructions of each kernel, by mangled name, in what `cuobjdump -sass` prints."""
+def bodies_of(text: str) -> dict[str, str]:
+    """What `cuobjdump -sass` prints of each kernel, by mangled name."""
     pieces = re.split(r"^\s*Function : (\S+)\s*$", text, flags=re.MULTILINE)[1:]
+    return dict(zip(pieces[::2], pieces[1::2], strict=True))
+
+
+def parse_machine_code(text: str) -> dict[str, set[str]]:
+    """Instructions of each kernel, by mangled name; `OVERWRITES` if `overwrites` finds any."""
     instruction = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
     return {
-        name: set(instruction.findall(body))
-        for name, body in zip(pieces[::2], pieces[1::2], strict=True)
+        name: set(instruction.findall(body)) | ({OVERWRITES} if overwrites(body) else set())
+        for name, body in bodies_of(text).items()
     }
+
+
+def overwrites(body: str) -> list[str]:
+    """Instructions that write registers which the products of a warpgroup may still be reading.
+
+    The products of a group read their left operand after they are issued, until the group is waited
+    for, and ptxas has been seen to give such registers away before that (the results were wrong).
+    The code is read from top to bottom, branches or not.
+    """
+    faults: list[str] = []
+    groups: list[set[int]] = [set()]  # registers that are read; the last group is open
+    for line in re.findall(r"/\*[0-9a-f]{4,}\*/\s+(.*?)\s*;", body):
+        if product := re.search(r"HGMMA\S* R\d+, R(\d+), gdesc", line):
+            first = int(product[1])
+            groups[-1] |= set(range(first, first + 4))
+        elif wait := re.search(r"WARPGROUP\.DEPBAR\.LE gsb0, (0x[0-9a-f]+)", line):
+            groups = groups[len(groups) - 1 - int(wait[1], 16) :]
+        elif written := re.match(r"(?:@!?U?P\w+ +)?([A-Z0-9_.]+) +(?:U?P\w+, +)*R(\d+)", line):
+            stores = written[1].startswith(("ST", "LDGSTS", "RED"))
+            if not stores and any(int(written[2]) in group for group in groups):
+                faults.append(line)
+        if re.search(r"HGMMA.*gsb0", line):
+            groups.append(set())
+    return faults
 
 
 def short_name(demangled: str) -> str:
@@ -133,7 +167,7 @@ def instruction_faults(code: dict[str, set[str]], capability: int) -> list[str]:
     """What is missing in the machine code for a capability, and what should not be there."""
     faults = [
         f"{variant}, sm_{capability}: no such kernel"
-        for variant in TENSOR + SIMT
+        for variant in TENSOR + WARPGROUP + SIMT
         if not any(re.search(variant, name) for name in code)
     ]
 
@@ -150,6 +184,9 @@ def instruction_faults(code: dict[str, set[str]], capability: int) -> list[str]:
                     check(name, pattern, True)
             else:
                 check(name, "HMMA", False)
+        if any(re.search(variant, name) for variant in WARPGROUP):
+            check(name, BF16_HGMMA, capability == WARPGROUP_CAPABILITY)
+            check(name, OVERWRITES, False)
         if any(re.search(variant, name) for variant in SIMT):
             check(name, "FFMA", True)
         if base_name(name) in SPILL_FREE:
@@ -190,7 +227,9 @@ def compiled(source: Path, capability: int, nvcc: str) -> tuple[list[Kernel], di
     """What ptxas reports of a .cu file and the instructions of its kernels; names are short."""
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernels.cubin"
-        flags = [nvcc, "-Xptxas", "-v", "-std=c++17", "-O3", "-DNDEBUG", f"-arch=sm_{capability}"]
+        target = f"{capability}a" if capability == WARPGROUP_CAPABILITY else str(capability)
+        flags = [nvcc, "-Xptxas", "-v", "-std=c++17", "-O3", "-DNDEBUG"]
+        flags += [f"--generate-code=arch=compute_{target},code=sm_{target}"]
         flags += [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/common/cuda/device'}"]
         kernels = parse_report(output_of(*flags, "-cubin", "-o", cubin, source))
         code = parse_machine_code(output_of("cuobjdump", "-sass", cubin))

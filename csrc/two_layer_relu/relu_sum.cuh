@@ -4,12 +4,13 @@
 // This is the forward pass (i a sample, j a neuron, v = w2), which also writes the signs of z; and
 // with the roles exchanged the gradient to w2 (i a neuron, j a sample, v(o, j) = df(j, o)).
 //
-// Block (x, y, z) owns rows x of the tile's height, part y of the columns, network z. It walks the
-// tiles of its columns in order; a thread keeps its part of z in registers; thread t owns row t's
+// Block (x, y) owns part x % parts of the columns, rows x / parts of the tile's height, network y: the
+// parts of the same rows run together, so that few rows at a time have to stay in the level-2 cache.
+// It walks the tiles of its columns in order; a thread keeps its part of z in registers; thread t owns row t's
 // sums and adds one number a tile to them in float64. sum_parts() adds up the parts in order.
 #pragma once
 
-#include "common/cuda/z_tile.cuh"
+#include "common/cuda/warpgroup_tile.cuh"
 
 namespace lmc::two_layer_relu {
 
@@ -26,33 +27,53 @@ struct ReluSum {
   int64_t v_output, v_column, v_network;
   uint64_t* signs;  // (networks, words of columns, rows), or null
   double* partial;  // (networks, parts, outputs, rows), overwritten
-  int64_t tiles_per_part;
+  int64_t parts, tiles_per_part;
 };
 
 template <class Tile>
 struct ReluSumShared {
   static constexpr size_t kSigns = Tile::shared_bytes();
   static constexpr size_t kScratch = kSigns + Tile::kTileRows * 16;
-  static constexpr size_t kBytes = kScratch + Scratch<Tile>::bytes();
+  static constexpr size_t kWeights = kScratch + Scratch<Tile>::bytes();
+  static constexpr size_t kBytes = kWeights + 2 * kTileColumns * sizeof(typename Tile::Value);
 };
 
-// Writes which z of a tile are active (those that relu has not made zero). The threads first put
-// their bits together in shared memory, which is left zero for the next tile: behind a barrier.
-template <class Tile, class Parameters>
-__device__ void write_signs(const Parameters& p, const Tile& tile, unsigned* bits, int64_t network,
-                            int first_row, int first_column) {
+// relu of a tile. With bits (rows, 4), zero before, also which z are active, complete behind a
+// barrier.
+template <class Tile>
+__device__ void activate(Tile& tile, unsigned* bits) {
+  using T = typename Tile::Value;
   constexpr int kRun = Tile::kColumnsPerWord;
+  [[maybe_unused]] const int lane = static_cast<int>(threadIdx.x) % Tile::kLanesPerRow;
 #pragma unroll
   for (int r = 0; r < Tile::kRows; ++r)
 #pragma unroll
     for (int run = 0; run < Tile::kCols; run += kRun) {
       unsigned word = 0;
 #pragma unroll
-      for (int c = run; c < run + kRun; ++c)
-        word |= static_cast<unsigned>(!(tile.z[r][c] == 0)) << Tile::column(c) % 32;
-      atomicOr(&bits[Tile::row(r) * 4 + Tile::column(run) / 32], word);
+      for (int c = run; c < run + kRun; ++c) {
+        const bool active = !(tile.z[r][c] <= T(0));
+        tile.z[r][c] = active ? tile.z[r][c] : T(0);
+        if (active) word |= 1u << (Tile::column(c) - Tile::column(run));
+      }
+      if (bits == nullptr) continue;
+      word <<= Tile::column(run) % 32;
+      unsigned* const to = &bits[Tile::row(r) * 4 + Tile::column(run) / 32];
+      if constexpr (Tile::kLanesPerRow * kRun == 32) {  // the lanes of a row have all of the word
+#pragma unroll
+        for (int distance = 1; distance < Tile::kLanesPerRow; distance *= 2)
+          word |= __shfl_xor_sync(~0u, word, distance);
+        if (lane == run / kRun % Tile::kLanesPerRow) *to = word;
+      } else {
+        atomicOr(to, word);
+      }
     }
-  __syncthreads();
+}
+
+// Writes which z are active, and leaves zeros.
+template <class Tile, class Parameters>
+__device__ void write_signs(const Parameters& p, unsigned* bits, int64_t network, int first_row,
+                            int first_column) {
   const int64_t words = blocks_of(p.columns, 64);
   const int row = static_cast<int>(threadIdx.x) % Tile::kTileRows;
   const int pair = static_cast<int>(threadIdx.x) / Tile::kTileRows;
@@ -68,18 +89,20 @@ template <class Tile>
 __global__ void __launch_bounds__(kThreads, 1)
     relu_sum_kernel(ReluSum<typename Tile::Element, typename Tile::Value> p) {
   using T = typename Tile::Value;
-  if constexpr (Tile::kTensor && !kTensorCores) return;
+  if constexpr (!Tile::kCompiled) return;
   unsigned char* const shared = dynamic_shared();
   auto* const sign_bits = reinterpret_cast<unsigned*>(shared + ReluSumShared<Tile>::kSigns);
+  auto* const weights = reinterpret_cast<T*>(shared + ReluSumShared<Tile>::kWeights);
   Scratch<Tile> scratch(shared + ReluSumShared<Tile>::kScratch);
   Tile tile(shared, p.depth, p.x_term, p.w_term);
 
   const int rows = static_cast<int>(p.rows), columns = static_cast<int>(p.columns);
-  const int64_t network = blockIdx.z;
-  const int first_row = static_cast<int>(blockIdx.x) * Tile::kTileRows;
+  const int64_t network = blockIdx.y;
+  const int parts = static_cast<int>(p.parts), part = static_cast<int>(blockIdx.x) % parts;
+  const int first_row = static_cast<int>(blockIdx.x) / parts * Tile::kTileRows;
   const int tiles = static_cast<int>(blocks_of(columns, kTileColumns));
   const int tiles_per_part = static_cast<int>(p.tiles_per_part);
-  const int first_tile = static_cast<int>(blockIdx.y) * tiles_per_part;
+  const int first_tile = part * tiles_per_part;
   const int last_tile = tiles - first_tile < tiles_per_part ? tiles : first_tile + tiles_per_part;
   const int steps = tile.steps();
   const auto source = [&](int step) {
@@ -96,15 +119,23 @@ __global__ void __launch_bounds__(kThreads, 1)
   const T* const v = p.v + network * p.v_network;
   const int my_row = first_row + static_cast<int>(threadIdx.x);
   const bool owner = threadIdx.x < Tile::kTileRows && my_row < rows;
-  double* const my_sums =
-      p.partial + (network * gridDim.y + blockIdx.y) * p.outputs * p.rows + my_row;
-  for (int64_t o = 0; owner && o < p.outputs; ++o) my_sums[o * p.rows] = 0;
+  double* const my_sums = p.partial + (network * parts + part) * p.outputs * p.rows + my_row;
+  double my_first = 0;  // of the first output
+  for (int64_t o = 1; owner && o < p.outputs; ++o) my_sums[o * p.rows] = 0;
   for (int e = threadIdx.x; e < Tile::kTileRows * 4; e += kThreads) sign_bits[e] = 0;
-
-  if (steps == 0) __syncthreads();
+  // The weights v of a tile's columns for an output, in two arrays in turn: written before the
+  // barrier of the output before.
+  const auto fetch_weights = [&](int64_t o, int first_column, T* to) {
+    const int64_t j = first_column + static_cast<int>(threadIdx.x);
+    if (threadIdx.x < kTileColumns)
+      to[threadIdx.x] = j < columns ? v[o * p.v_output + j * p.v_column] : T(0);
+  };
+  int turn = 0;
 
   for (int t = first_tile; t < last_tile; ++t) {
     const int first_column = t * kTileColumns;
+    fetch_weights(0, first_column, weights + turn * kTileColumns);
+    if (steps == 0) __syncthreads();  // as the products have
     tile.product(source);
     if (p.row_bias) {
 #pragma unroll
@@ -115,28 +146,31 @@ __global__ void __launch_bounds__(kThreads, 1)
         for (int c = 0; c < Tile::kCols; ++c) tile.z[r][c] += bias;
       }
     }
+    if (p.column_bias || columns - first_column < kTileColumns) {
 #pragma unroll
-    for (int c = 0; c < Tile::kCols; ++c) {
-      const int j = first_column + Tile::column(c);
-      const T bias = p.column_bias && j < columns ? p.column_bias[network * p.columns + j] : T(0);
+      for (int c = 0; c < Tile::kCols; ++c) {
+        const int j = first_column + Tile::column(c);
+        const T bias = p.column_bias && j < columns ? p.column_bias[network * p.columns + j] : T(0);
 #pragma unroll
-      for (int r = 0; r < Tile::kRows; ++r) {
-        const T z = tile.z[r][c] + bias;
-        tile.z[r][c] = !(z <= T(0)) && j < columns ? z : T(0);
+        for (int r = 0; r < Tile::kRows; ++r)
+          tile.z[r][c] = j < columns ? tile.z[r][c] + bias : T(0);
       }
     }
-    if (p.signs != nullptr) write_signs<Tile>(p, tile, sign_bits, network, first_row, first_column);
+    activate(tile, p.signs ? sign_bits : nullptr);
     for (int64_t o = 0; o < p.outputs; ++o) {
-      const double sum = row_sums<Tile>(
-          tile.z,
-          [&](int column) {
-            const int j = first_column + column;
-            return j < columns ? v[o * p.v_output + j * p.v_column] : T(0);
-          },
-          scratch.next());
-      if (owner) my_sums[o * p.rows] += sum;
+      const T* const weight = weights + turn * kTileColumns;
+      turn ^= 1;
+      if (o + 1 < p.outputs) fetch_weights(o + 1, first_column, weights + turn * kTileColumns);
+      const double sum =
+          row_sums<Tile>(tile.z, [&](int column) { return weight[column]; }, scratch.next());
+      if (o == 0)
+        my_first += sum;
+      else if (owner)
+        my_sums[o * p.rows] += sum;
     }
+    if (p.signs != nullptr) write_signs<Tile>(p, sign_bits, network, first_row, first_column);
   }
+  if (owner) my_sums[0] = my_first;
 }
 
 // out(i, o) = sum over parts, in order, + bias(o). A thread owns an element.

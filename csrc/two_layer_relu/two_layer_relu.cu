@@ -6,6 +6,7 @@
 #include "two_layer_relu/masked_product.cuh"
 #include "two_layer_relu/relu_sum.cuh"
 #include "two_layer_relu/two_layer_relu_cuda.h"
+#include "two_layer_relu/warpgroup_product.cuh"
 
 namespace lmc::two_layer_relu {
 namespace {
@@ -23,6 +24,14 @@ T* at(T* array, int64_t offset) {
   return array == nullptr ? nullptr : array + offset;
 }
 
+// Shared memory of a block with which the products of warpgroups are used.
+constexpr int64_t kWarpgroupBytes = 208 * 1024;
+
+template <class Parameters>
+bool on_warpgroups(const Device& device, void (*kernel)(Parameters)) {
+  return device.warpgroups && device.shared_memory >= kWarpgroupBytes && has_warpgroups(kernel);
+}
+
 // Parts of the sum of a masked product.
 int64_t parts_of_depth(int64_t rows, int64_t columns, int64_t depth) {
   return splits_of(blocks_of(rows, kProductRows) * blocks_of(columns, kProductColumns),
@@ -35,22 +44,26 @@ const char* split(const SplitTerms& p, const Call& call) {
 
 template <class Tile>
 const char* launch_relu_sum(const ReluSum<typename Tile::Element, typename Tile::Value>& p,
-                            int64_t networks, int64_t parts, const Call& call) {
-  const dim3 grid(static_cast<unsigned>(blocks_of(p.rows, Tile::kTileRows)),
-                  static_cast<unsigned>(parts), static_cast<unsigned>(networks));
+                            int64_t networks, const Call& call) {
+  const dim3 grid(static_cast<unsigned>(blocks_of(p.rows, Tile::kTileRows) * p.parts),
+                  static_cast<unsigned>(networks));
   return launch(&relu_sum_kernel<Tile>, grid, kThreads, ReluSumShared<Tile>::kBytes, call.stream,
                 p);
 }
 
-// The tallest tile that the device's shared memory holds.
+// The widest units that the device has, and the tallest tile that its shared memory holds.
 template <int Terms>
 const char* launch_tensor_relu_sum(const ReluSum<uint16_t, float>& p, int64_t networks,
-                                   int64_t parts, const Call& call, const Device& device) {
+                                   const Call& call, const Device& device) {
+  using Wide = WarpgroupTile<Terms, 4>;
   using Tall = TensorTile<128, Terms, 3>;
   using Low = TensorTile<64, Terms, 2>;
+  static_assert(ReluSumShared<Wide>::kBytes <= kWarpgroupBytes, "fits where warpgroups are used");
+  if (on_warpgroups(device, &relu_sum_kernel<Wide>))
+    return launch_relu_sum<Wide>(p, networks, call);
   if (static_cast<int64_t>(ReluSumShared<Tall>::kBytes) <= device.shared_memory)
-    return launch_relu_sum<Tall>(p, networks, parts, call);
-  return launch_relu_sum<Low>(p, networks, parts, call);
+    return launch_relu_sum<Tall>(p, networks, call);
+  return launch_relu_sum<Low>(p, networks, call);
 }
 
 // relu_sum for a group of networks on whichever units: x and w are split first where that is
@@ -91,14 +104,14 @@ struct ReluSumJob {
     p.rows = rows, p.columns = columns, p.depth = depth, p.outputs = outputs;
     p.x_network = x_shared ? 0 : rows * depth;
     p.w_network = w_shared ? 0 : columns * depth;
-    p.partial = partial;
+    p.partial = partial, p.parts = parts;
     p.tiles_per_part = blocks_of(blocks_of(columns, kTileColumns), parts);
     if (rows == 0) return nullptr;
     if constexpr (sizeof(T) == 4) {
       if (call.terms > 0) return run_tensor(p, x, w, networks, call, device);
     }
     p.x = x, p.w = w;
-    return launch_relu_sum<SimtTile<T, sizeof(T) == 4 ? 128 : 64>>(p, networks, parts, call);
+    return launch_relu_sum<SimtTile<T, sizeof(T) == 4 ? 128 : 64>>(p, networks, call);
   }
 
  private:
@@ -119,14 +132,15 @@ struct ReluSumJob {
     q.x_term = split_size(rows, depth, 1), q.w_term = split_size(columns, depth, 1);
     q.row_bias = p.row_bias, q.column_bias = p.column_bias;
     q.v = p.v, q.v_output = p.v_output, q.v_column = p.v_column, q.v_network = p.v_network;
-    q.signs = p.signs, q.partial = p.partial, q.tiles_per_part = p.tiles_per_part;
+    q.signs = p.signs, q.partial = p.partial;
+    q.parts = p.parts, q.tiles_per_part = p.tiles_per_part;
     switch (call.terms) {
       case 1:
-        return launch_tensor_relu_sum<1>(q, networks, parts, call, device);
+        return launch_tensor_relu_sum<1>(q, networks, call, device);
       case 2:
-        return launch_tensor_relu_sum<2>(q, networks, parts, call, device);
+        return launch_tensor_relu_sum<2>(q, networks, call, device);
       default:
-        return launch_tensor_relu_sum<3>(q, networks, parts, call, device);
+        return launch_tensor_relu_sum<3>(q, networks, call, device);
     }
   }
 };
@@ -212,7 +226,7 @@ struct ProductJob {
   }
   // `b` is x or w1, from one network to the next `b_network`.
   const char* run(const uint64_t* signs, const T* df, const T* w2, const T* b, int64_t b_network,
-                  int64_t networks, const Call& call) const {
+                  int64_t networks, const Call& call, const Device& device) const {
     if (rows == 0 || columns == 0) return nullptr;
     const T* const scale = c > 1 ? nullptr : OverSamples ? df : w2;
     const int64_t depth_per_part = blocks_of(blocks_of(depth, 32), parts) * 32;
@@ -240,11 +254,11 @@ struct ProductJob {
             depth_per_part};
         switch (call.terms) {
           case 1:
-            return launch_tensor<1>(p, grid, call);
+            return launch_tensor<1>(p, grid, call, device);
           case 2:
-            return launch_tensor<2>(p, grid, call);
+            return launch_tensor<2>(p, grid, call, device);
           default:
-            return launch_tensor<3>(p, grid, call);
+            return launch_tensor<3>(p, grid, call, device);
         }
       }
     }
@@ -256,9 +270,25 @@ struct ProductJob {
   }
 
  private:
+  template <int Columns, bool OneOutput, int Terms>
+  static const char* launch_wide(const MaskedProduct<uint16_t, float>& p, dim3 grid,
+                                 const Call& call) {
+    using S = WarpgroupProduct<Columns, OneOutput, Terms>;
+    static_assert(S::kBytes <= kWarpgroupBytes, "fits where warpgroups are used");
+    grid.x = static_cast<unsigned>(blocks_of(p.m, S::kRows) * blocks_of(p.columns, S::kColumns));
+    return launch(&warpgroup_product_kernel<S>, grid, kThreads, S::kBytes, call.stream, p);
+  }
   template <int Terms>
   static const char* launch_tensor(const MaskedProduct<uint16_t, float>& p, dim3 grid,
-                                   const Call& call) {
+                                   const Call& call, const Device& device) {
+    if constexpr (OverSamples) {
+      using S = WarpgroupProduct<128, true, Terms>;
+      if (on_warpgroups(device, &warpgroup_product_kernel<S>)) {
+        if (p.c > 1 && p.columns > 64) return launch_wide<128, false, Terms>(p, grid, call);
+        if (p.c == 1 && p.columns > 64) return launch_wide<128, true, Terms>(p, grid, call);
+        if (p.c == 1) return launch_wide<64, true, Terms>(p, grid, call);
+      }
+    }
     if (p.c == 1)
       return launch(&tensor_product_kernel<OverSamples, true, Terms>, grid, kThreads,
                     TensorProduct<OverSamples, true, Terms>::kBytes, call.stream, p);
@@ -301,7 +331,7 @@ const char* backward(const Backward<T>& p, Call& call) {
     const T* const b1 = at(p.b1, first * z.m);
     const uint64_t* const signs = at(p.signs, first * words * z.n);
     if (want_g) {
-      LMC_CUDA_TRY(weights.run(signs, df, w2, x, x_network, networks, call));
+      LMC_CUDA_TRY(weights.run(signs, df, w2, x, x_network, networks, call, device));
       const FinishWeights<T> q{networks,
                                weights.parts,
                                z.m,
@@ -327,7 +357,7 @@ const char* backward(const Backward<T>& p, Call& call) {
           sum_parts<T>(second, nullptr, at(p.dw2, first * z.c * z.m), true, networks, call));
     }
     if (p.dx) {
-      LMC_CUDA_TRY(inputs.run(signs, df, w2, w1, z.m * z.d, networks, call));
+      LMC_CUDA_TRY(inputs.run(signs, df, w2, w1, z.m * z.d, networks, call, device));
       const FinishInputs<T> q{
           networks,   inputs.parts,           z.n, z.c,
           z.d,        inputs.partial,         df,  z.x_shared ? p.dx : at(p.dx, first * z.n * z.d),

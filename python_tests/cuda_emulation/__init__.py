@@ -29,6 +29,7 @@ class Settings:
     terms: int = 3
     thread_order: int = 0
     tensor_cores: bool = True
+    warpgroups: bool = True
     shared_memory: int = 227 * 1024
     float64_rate: float = 1e8
 
@@ -38,6 +39,7 @@ class _Settings(ctypes.Structure):
         ("terms", ctypes.c_int),
         ("thread_order", ctypes.c_int),
         ("tensor_cores", ctypes.c_int),
+        ("warpgroups", ctypes.c_int),
         ("shared_memory", ctypes.c_int64),
         ("float64_rate", ctypes.c_double),
     )
@@ -122,6 +124,7 @@ def _given(settings: Settings) -> _Settings:
         settings.terms,
         settings.thread_order,
         settings.tensor_cores,
+        settings.warpgroups,
         settings.shared_memory,
         settings.float64_rate,
     )

@@ -13,6 +13,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -71,6 +72,7 @@ struct Fiber {
   State state = State::kReady;
   int warp_operations = 0;
   std::vector<std::vector<PendingCopy>> groups;  // the last one is open
+  std::vector<std::vector<std::function<void()>>> products{1};  // of its warpgroup; likewise
 };
 
 // What the 32 lanes of a warp show one another in one instruction. Two, because a fast lane may be
@@ -149,7 +151,7 @@ inline bool run_warp(Block& here, size_t warp, std::mt19937& random, size_t& don
 inline void run_block(int threads, size_t shared_bytes, std::function<void()> body) {
   Block here;
   here.body = std::move(body);
-  here.shared.assign(shared_bytes + 128, 0xff);  // NaN
+  here.shared.assign(shared_bytes + 1024, 0xff);  // NaN
   here.fibers.resize(static_cast<size_t>(threads));
   for (auto& buffer : here.exchanges) buffer.resize(static_cast<size_t>(threads + 31) / 32);
   block = &here;
@@ -261,11 +263,11 @@ T __ldg(const T* address) {
 
 namespace lmc::cuda {
 
-inline constexpr bool kTensorCores = true;
+inline constexpr bool kTensorCores = true, kWarpgroups = true;
 
 inline unsigned char* dynamic_shared() {
   auto address = reinterpret_cast<uintptr_t>(emulation::block->shared.data());
-  return reinterpret_cast<unsigned char*>((address + 127) / 128 * 128);
+  return reinterpret_cast<unsigned char*>((address + 1023) / 1024 * 1024);
 }
 
 inline void sine_cosine_2pi(double turns, double* sine, double* cosine) {
@@ -336,15 +338,101 @@ inline void multiply_add(float& d0, float& d1, float& d2, float& d3, const uint3
   d3 = emulation::truncated(d3 + element(g + 8, 2 * t + 1));
 }
 
+// An operand in shared memory: element (r, k), k the index that is summed over.
+struct SharedMatrix {
+  const uint16_t* rows;
+  int half, next;
+  bool of_columns;
+  float operator()(unsigned r, unsigned k) const {
+    const size_t from = static_cast<size_t>(16 * half) + k;
+    const size_t at = of_columns ? r / 64 * static_cast<size_t>(next) / 2 + from * 64 +
+                                       (r % 64 / 8 ^ from % 8) * 8 + r % 8
+                                 : r * 32 + (from / 8 ^ r / 2 % 4) * 8 + from % 8;
+    return emulation::bfloat16(rows[at]);
+  }
+};
+inline SharedMatrix checked(SharedMatrix m, uintptr_t alignment) {
+  const auto offset =
+      reinterpret_cast<uintptr_t>(m.rows) - reinterpret_cast<uintptr_t>(dynamic_shared());
+  if (offset % alignment != 0) {
+    std::fprintf(stderr, "emulation: misaligned operand of a warpgroup\n");
+    std::abort();
+  }
+  return m;
+}
+inline SharedMatrix matrix_of_rows(const uint16_t* rows, int half) {
+  return checked({rows, half, 0, false}, 512);
+}
+inline SharedMatrix matrix_of_columns(const uint16_t* rows, int half, int next) {
+  return checked({rows, half, next, true}, 1024);
+}
+
+// The products of a warpgroup read their operands as late as they may, and until then their sums
+// are NaN where they start from zero.
+inline void publish_to_warpgroups() {}
+inline void warpgroup_begin() {}
+inline void warpgroup_commit() { emulation::self().products.emplace_back(); }
+template <int Pending>
+void warpgroup_wait(float (&)[64]) {
+  auto& groups = emulation::self().products;
+  while (groups.size() > Pending + 1) {
+    for (const auto& product : groups.front()) product();
+    groups.erase(groups.begin());
+  }
+}
+template <int N, bool Add, class Left>
+void issue_product(float* d, const Left& left, SharedMatrix b) {
+  if (!Add) std::fill(d, d + N / 2, std::nanf(""));
+  const unsigned t = emulation::lane() % 4;
+  emulation::self().products.back().push_back([=] {
+    for (unsigned e = 0; e < N / 2; ++e) {
+      const unsigned column = e / 4 * 8 + 2 * t + e % 2;
+      double sum = 0;
+      for (unsigned k = 0; k < 16; ++k)
+        sum += static_cast<double>(left(e / 2 % 2, k)) * b(column, k);
+      d[e] = emulation::truncated((Add ? d[e] : 0.0) + sum);
+    }
+  });
+}
+template <bool OfColumns, bool Add>
+void warpgroup_multiply(float (&d)[64], SharedMatrix a, SharedMatrix b) {
+  if (a.of_columns || b.of_columns != OfColumns) std::abort();
+  const unsigned row = threadIdx.x % 128 / 32 * 16 + emulation::lane() / 4;
+  issue_product<128, Add>(d, [=](unsigned r, unsigned k) { return a(row + 8 * r, k); }, b);
+}
+template <int N, int From, bool Add>
+void warpgroup_multiply(float (&d)[64], const uint32_t (&a)[4], SharedMatrix b) {
+  const auto& shown = emulation::exchange(a, 4, nullptr);
+  std::array<float, 32> left;
+  for (unsigned r = 0; r < 2; ++r)
+    for (unsigned k = 0; k < 16; ++k) {
+      const unsigned from = emulation::lane() / 4 * 4 + k % 8 / 2;
+      left[16 * r + k] =
+          emulation::bfloat16(shown.words[from][r + 2 * (k / 8)] >> (16 * (k % 2)));
+    }
+  issue_product<N, Add>(d + From, [=](unsigned r, unsigned k) { return left[16 * r + k]; }, b);
+  const std::array<uint32_t, 4> given{a[0], a[1], a[2], a[3]};
+  emulation::self().products.back().push_back([=, &a] {
+    if (std::equal(given.begin(), given.end(), a)) return;
+    std::fprintf(stderr, "emulation: registers changed under a product that reads them\n");
+    std::abort();
+  });
+}
+
 struct Device {
-  bool tensor_cores;
+  bool tensor_cores, warpgroups;
   int64_t shared_memory;
   double float64_rate;
 };
-inline Device emulated_device{true, 227 * 1024, 1e8};
+inline Device emulated_device{true, true, 227 * 1024, 1e8};
 inline const char* use_device(int, Device* device) {
   *device = emulated_device;
   return nullptr;
+}
+
+template <class Parameters>
+bool has_warpgroups(void (*)(Parameters)) {
+  return true;
 }
 
 template <class Parameters>

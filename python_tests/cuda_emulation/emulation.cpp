@@ -54,7 +54,7 @@ class Guarded {
 };
 
 struct Settings {
-  int terms, thread_order, tensor_cores;
+  int terms, thread_order, tensor_cores, warpgroups;
   int64_t shared_memory;
   double float64_rate;
 };
@@ -63,7 +63,7 @@ template <class Function, class Arguments>
 const char* run(const char* name, const Arguments& arguments, const Settings& settings) {
   using namespace lmc;
   emulation::thread_order = settings.thread_order;
-  cuda::emulated_device = {settings.tensor_cores != 0, settings.shared_memory,
+  cuda::emulated_device = {settings.tensor_cores != 0, settings.warpgroups != 0, settings.shared_memory,
                            settings.float64_rate};
   auto* function = find_cuda_kernel<Function>(name);
   if (function == nullptr) return "no such kernel";

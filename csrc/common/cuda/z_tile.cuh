@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Tiles of products of rows: z(i, j) = <x_i, w_j> for Rows rows of x and 128 rows of w ("columns"),
-// by a block of 256 threads that keep z in registers. Two kinds with one interface: SimtTile
+// by a block of 256 threads that keep z in registers. Three kinds with one interface: SimtTile
 // multiplies on the ordinary units, TensorTile on tensor cores with operands split into bfloat16
-// terms.
+// terms, WarpgroupTile (warpgroup_tile.cuh) with the matrix instructions of compute capability 9.0.
 //
 //   kRows x kCols       what one thread holds: z[r][c] is row row(r), column column(c) of the tile
 //   kLanesPerRow        lanes, next to one another, that hold parts of the same rows
-//   kGroups, group()    sets of columns that different warps hold for the same rows
+//   kGroups             sets of columns that are summed by themselves
+//   kHeldGroups         how many of them, from group() on, a thread has: equal shares of its columns
 //   kColumnsPerWord     how many of a thread's columns, in turn, fall into the same 32
+//   kCompiled           whether the code being compiled can have it
 //
 // Which columns a thread holds, and so the order of every sum over columns, does not depend on
 // Rows.
@@ -41,9 +43,10 @@ struct SimtTile {
   using Element = T;
   static constexpr int kTileRows = Rows;
   static constexpr int kRows = Rows / 16, kCols = 8;
-  static constexpr int kLanesPerRow = 16, kGroups = 1, kColumnsPerWord = 4;
+  static constexpr int kLanesPerRow = 16, kGroups = 1, kHeldGroups = 1;
+  static constexpr int kColumnsPerWord = 4;
   static constexpr int kDepth = 16;
-  static constexpr bool kTensor = false;
+  static constexpr bool kTensor = false, kCompiled = true;
 
   T z[kRows][kCols];
 
@@ -143,6 +146,53 @@ struct SimtTile {
   T next_x_[kFetchX], next_w_[kFetchW];
 };
 
+// The operands of a step in shared memory: terms of Rows rows of x, then of 128 of w, 32 elements of
+// each.
+template <int Rows, int Terms>
+struct TermStage {
+  static constexpr int kDepth = 32;
+  static constexpr int kX = Rows * kDepth, kW = kTileColumns * kDepth;  // of one term
+  static constexpr int kSize = Terms * (kX + kW);
+
+  // Where 16-byte chunk `chunk` (of 4) of a row lies, so that eight rows' chunks hit different
+  // banks.
+  static __device__ int place(int row, int chunk) {
+    return row * kDepth + (chunk ^ (row >> 1 & 3)) * 8;
+  }
+  // Starts to copy it; `pitch` from one row to the next, zeros beyond.
+  static __device__ void fetch(uint16_t* to, const Step<uint16_t>& from, int64_t x_term,
+                               int64_t w_term, int pitch) {
+    fetch_operand<Rows>(to, from.x, x_term, from.x_first, from.x_count, from.k, pitch);
+    fetch_operand<kTileColumns>(to + Terms * kX, from.w, w_term, from.w_first, from.w_count, from.k,
+                                pitch);
+  }
+
+ private:
+  template <int Count>
+  static __device__ void fetch_operand(uint16_t* to, const uint16_t* from, int64_t term_stride,
+                                       int first, int count, int k, int pitch) {
+    constexpr int kChunks = Count * 4;  // of a term
+    constexpr int kRounds = (kChunks + kThreads - 1) / kThreads;
+    const int lane = static_cast<int>(threadIdx.x) % kChunks;  // whose chunks in each round
+    const int chunk = lane % 4;
+    constexpr int kSkip = kChunks < kThreads ? kThreads / kChunks : 1;  // terms at a time
+    const uint16_t* source = from + static_cast<int64_t>(first + lane / 4) * pitch + k + chunk * 8;
+#pragma unroll
+    for (int round = 0; round < kRounds; ++round) {
+      const int row = round * (kThreads / 4) + lane / 4;
+      const bool valid = first + row < count && k + chunk * 8 < pitch;
+#pragma unroll
+      for (int t = 0; t < Terms; t += kSkip) {
+        const int term = t + static_cast<int>(threadIdx.x) / kChunks;
+        if (kChunks < kThreads && term >= Terms) break;
+        copy_async(to + term * (Count * kDepth) + place(row, chunk),
+                   valid ? source + term * term_stride : from, valid);
+      }
+      source += (kThreads / 4) * static_cast<int64_t>(pitch);
+    }
+  }
+};
+
 // z in float32 from operands in bfloat16 terms, (Terms, count, padded depth): of the products of
 // terms a of x and b of w those with a + b < Terms are summed (6, 3 or 1 of them). Eight warps, 2
 // by 4, each hold Rows / 2 rows and 32 columns.
@@ -157,13 +207,13 @@ struct TensorTile {
   using Element = uint16_t;
   static constexpr int kTileRows = Rows;
   static constexpr int kRows = Rows / 16, kCols = 8;
-  static constexpr int kLanesPerRow = 4, kGroups = 4, kColumnsPerWord = 8;
-  static constexpr int kDepth = 32;
-  static constexpr bool kTensor = true;
+  static constexpr int kLanesPerRow = 4, kGroups = 4, kHeldGroups = 1, kColumnsPerWord = 8;
+  static constexpr int kDepth = TermStage<Rows, Terms>::kDepth;
+  static constexpr bool kTensor = true, kCompiled = kTensorCores;
 
   float z[kRows][kCols];
 
-  static constexpr size_t shared_bytes() { return Stages * kStage * sizeof(uint16_t); }
+  static constexpr size_t shared_bytes() { return Stages * Stage::kSize * sizeof(uint16_t); }
 
   __device__ TensorTile(unsigned char* shared, int64_t depth, int64_t x_term, int64_t w_term)
       : stages_(reinterpret_cast<uint16_t*>(shared)),
@@ -205,7 +255,7 @@ struct TensorTile {
       const int next = done_ + Stages - 1;
       if (next < total_) fetch(next % Stages, source(next));
       copy_commit();
-      const uint16_t* stage = stages_ + done_ % Stages * kStage;
+      const uint16_t* stage = stages_ + done_ % Stages * Stage::kSize;
       multiply(stage, 0);
       if (k + 16 < depth_) multiply(stage, 1);
       ++done_;
@@ -213,39 +263,16 @@ struct TensorTile {
   }
 
  private:
-  static constexpr int kTermX = Rows * kDepth, kTermW = kTileColumns * kDepth;
-  static constexpr int kStage = Terms * (kTermX + kTermW);
+  using Stage = TermStage<Rows, Terms>;
 
-  // 16-byte chunk `chunk` (of 4) of a row, moved so that eight rows' chunks hit different banks.
-  static __device__ int place(int row, int chunk) {
-    return row * kDepth + (chunk ^ (row >> 1 & 3)) * 8;
-  }
-
-  template <int Count>
-  __device__ void fetch_operand(uint16_t* to, const uint16_t* from, int64_t term_stride, int first,
-                                int count, int k) {
-#pragma unroll
-    for (int q = 0; q < (Terms * Count * 4 + kThreads - 1) / kThreads; ++q) {
-      const int e = q * kThreads + static_cast<int>(threadIdx.x);
-      if (Terms * Count * 4 % kThreads != 0 && e >= Terms * Count * 4) break;
-      const int term = e / (Count * 4), row = e / 4 % Count, chunk = e % 4;
-      const bool valid = first + row < count && k + chunk * 8 < pitch_;
-      const uint16_t* source =
-          from + term * term_stride + static_cast<int64_t>(first + row) * pitch_ + k + chunk * 8;
-      copy_async(to + term * (Count * kDepth) + place(row, chunk), valid ? source : from, valid);
-    }
-  }
   __device__ void fetch(int stage, const Step<uint16_t>& from) {
-    uint16_t* to = stages_ + stage * kStage;
-    fetch_operand<Rows>(to, from.x, x_term_, from.x_first, from.x_count, from.k);
-    fetch_operand<kTileColumns>(to + Terms * kTermX, from.w, w_term_, from.w_first, from.w_count,
-                                from.k);
+    Stage::fetch(stages_ + stage * Stage::kSize, from, x_term_, w_term_, pitch_);
   }
 
   // Adds the 16 elements `half` of a stage.
   __device__ void multiply(const uint16_t* stage, int half) {
     const uint16_t* x = stage;
-    const uint16_t* w = stage + Terms * kTermX;
+    const uint16_t* w = stage + Terms * Stage::kX;
     constexpr int kBlocks = kRows / 2, kPairs = kCols / 4;  // of 16 rows, of 16 columns
     float sum[kRows][kCols] = {};
     uint32_t right[Terms][kPairs][4];
@@ -254,7 +281,7 @@ struct TensorTile {
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
         const int j = group() * 32 + pair * 16 + lane() % 8 + lane() / 16 * 8;
-        load_matrices(right[b][pair], w + b * kTermW + place(j, 2 * half + lane() / 8 % 2));
+        load_matrices(right[b][pair], w + b * Stage::kW + Stage::place(j, 2 * half + lane() / 8 % 2));
       }
 #pragma unroll
     for (int a = Terms - 1; a >= 0; --a) {
@@ -262,7 +289,7 @@ struct TensorTile {
 #pragma unroll
       for (int block = 0; block < kBlocks; ++block) {
         const int i = warp() / 4 * (Rows / 2) + block * 16 + lane() % 16;
-        load_matrices(left[block], x + a * kTermX + place(i, 2 * half + lane() / 16));
+        load_matrices(left[block], x + a * Stage::kX + Stage::place(i, 2 * half + lane() / 16));
       }
 #pragma unroll
       for (int b = Terms - 1 - a; b >= 0; --b)
@@ -286,27 +313,31 @@ struct TensorTile {
 };
 
 // The sums over columns of v[r][c] weight(column), added up in float64 across the groups: thread t
-// < kTileRows gets that of row t, the others zero. Within a thread the columns are added in order,
-// then the lanes of a row in a tree, then the groups in order. `scratch` holds kGroups x kTileRows
-// values and must not be in use; a barrier is passed.
+// < kTileRows gets that of row t, the others zero. Within a thread a group's columns are added in
+// order, then the lanes of a row in a tree, then the groups in order. `scratch` holds kGroups x
+// kTileRows values and must not be in use; a barrier is passed.
 template <class Tile, class Values, class Weight>
 __device__ double row_sums(const Values& v, const Weight& weight, typename Tile::Value* scratch) {
   using T = typename Tile::Value;
-  T sums[Tile::kRows] = {};
+  constexpr int kShare = Tile::kCols / Tile::kHeldGroups;
 #pragma unroll
-  for (int c = 0; c < Tile::kCols; ++c) {
-    const T factor = weight(Tile::column(c));
+  for (int group = 0; group < Tile::kHeldGroups; ++group) {
+    T sums[Tile::kRows] = {};
 #pragma unroll
-    for (int r = 0; r < Tile::kRows; ++r) sums[r] += v[r][c] * factor;
+    for (int c = group * kShare; c < (group + 1) * kShare; ++c) {
+      const T factor = weight(Tile::column(c));
+#pragma unroll
+      for (int r = 0; r < Tile::kRows; ++r) sums[r] += v[r][c] * factor;
+    }
+#pragma unroll
+    for (int distance = 1; distance < Tile::kLanesPerRow; distance *= 2)
+#pragma unroll
+      for (int r = 0; r < Tile::kRows; ++r) sums[r] += __shfl_xor_sync(~0u, sums[r], distance);
+    if (threadIdx.x % Tile::kLanesPerRow == 0)
+#pragma unroll
+      for (int r = 0; r < Tile::kRows; ++r)
+        scratch[(Tile::group() + group) * Tile::kTileRows + Tile::row(r)] = sums[r];
   }
-#pragma unroll
-  for (int distance = 1; distance < Tile::kLanesPerRow; distance *= 2)
-#pragma unroll
-    for (int r = 0; r < Tile::kRows; ++r) sums[r] += __shfl_xor_sync(~0u, sums[r], distance);
-  if (threadIdx.x % Tile::kLanesPerRow == 0)
-#pragma unroll
-    for (int r = 0; r < Tile::kRows; ++r)
-      scratch[Tile::group() * Tile::kTileRows + Tile::row(r)] = sums[r];
   __syncthreads();
   double total = 0;
   if (threadIdx.x < Tile::kTileRows)

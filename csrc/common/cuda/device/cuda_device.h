@@ -18,9 +18,15 @@ inline constexpr bool kTensorCores = false;
 #else
 inline constexpr bool kTensorCores = true;
 #endif
+// Likewise the matrix instructions of whole warpgroups, which compute capability 9.0 alone has.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool kWarpgroups = false;
+#else
+inline constexpr bool kWarpgroups = true;
+#endif
 
 inline __device__ unsigned char* dynamic_shared() {
-  extern __shared__ __align__(128) unsigned char bytes[];
+  extern __shared__ __align__(1024) unsigned char bytes[];
   return bytes;
 }
 
@@ -89,9 +95,116 @@ inline __device__ void multiply_add(float& d0, float& d1, float& d2, float& d3,
 #endif
 }
 
+// The products of a warpgroup: four warps, the first of which has a number divisible by four. They
+// run on after they are issued: warpgroup_begin(), multiplications, warpgroup_commit() make a group
+// of them, which is over after warpgroup_wait(). Until then nobody may touch its sums, its operands
+// in registers or those in shared memory.
+//
+// (64, N) += (64, 16) (16, N) in bfloat16 with float32 sums, N = 128 or 64. With lane = 4 g + t of
+// warp w of the four, a thread holds of the sum rows 16 w + g and 16 w + g + 8 and columns 8 j + 2 t,
+// 8 j + 2 t + 1: (d[4 j], d[4 j + 1]) and (d[4 j + 2], d[4 j + 3]), d beginning at sums[From].
+
+// An operand in shared memory.
+using SharedMatrix = uint64_t;
+
+// Rows of 32 elements, 16 of which (`half`) are multiplied. 16-byte chunk q of row r lies where
+// chunk q ^ (r / 2 % 4) would. The first row lies at a multiple of 512 bytes.
+inline __device__ SharedMatrix matrix_of_rows(const uint16_t* rows, int half) {
+  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(rows)) + 32u * half;
+  return (at & 0x3ffff) >> 4 | uint64_t{512 >> 4} << 32 | uint64_t{2} << 62;
+}
+// The same of 32 rows of 64 columns, the rows being summed over, and 64 more columns `next` bytes
+// on. Chunk q of row r lies where chunk q ^ (r % 8) would. The first row lies at a multiple of 1024
+// bytes.
+inline __device__ SharedMatrix matrix_of_columns(const uint16_t* rows, int half, int next) {
+  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(rows)) + 2048u * half;
+  return (at & 0x3ffff) >> 4 | static_cast<uint64_t>(next >> 4) << 16 | uint64_t{1024 >> 4} << 32 |
+         uint64_t{1} << 62;
+}
+
+// Makes what this thread has written to shared memory, and its copies that have landed, visible to
+// the products that any thread issues behind the next barrier.
+inline __device__ void publish_to_warpgroups() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+inline __device__ void warpgroup_begin() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+inline __device__ void warpgroup_commit() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+
+#define LMC_FOUR(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define LMC_SIXTEEN(i) LMC_FOUR(i), LMC_FOUR(i + 4), LMC_FOUR(i + 8), LMC_FOUR(i + 12)
+#define LMC_32_SUMS LMC_SIXTEEN(From), LMC_SIXTEEN(From + 16)
+#define LMC_64_SUMS LMC_SIXTEEN(0), LMC_SIXTEEN(16), LMC_SIXTEEN(32), LMC_SIXTEEN(48)
+#define LMC_32_NAMES \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define LMC_64_NAMES \
+  LMC_32_NAMES \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
+  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define LMC_PRODUCT(n, add) \
+  "{ .reg .pred add; setp.ne.b32 add, " add ", 0;\n" \
+  "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {"
+
+// Waits until no more than `Pending` groups of this warpgroup are under way; d are sums of one that
+// is over.
+template <int Pending>
+__device__ void warpgroup_wait(float (&d)[64]) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.wait_group.sync.aligned %64;" : LMC_64_SUMS : "n"(Pending) : "memory");
+#endif
+}
+
+// N = 128; a (matrix_of_rows) has 64 rows. b has 128 rows, or columns with OfColumns. Without Add the
+// sum starts from zero.
+template <bool OfColumns, bool Add>
+__device__ void warpgroup_multiply(float (&d)[64], SharedMatrix a, SharedMatrix b) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile(LMC_PRODUCT("128", "%66") LMC_64_NAMES "}, %64, %65, add, 1, 1, 0, %67; }"
+               : LMC_64_SUMS
+               : "l"(a), "l"(b), "n"(int{Add}), "n"(int{OfColumns}));
+#endif
+}
+// The left operand in registers, as multiply_add has it, rows 16 w and on for warp w; b
+// (matrix_of_columns) has N.
+template <int N, int From, bool Add>
+__device__ void warpgroup_multiply(float (&d)[64], const uint32_t (&a)[4], SharedMatrix b) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  static_assert((N == 128 && From == 0) || (N == 64 && From % 32 == 0), "sums of such a product");
+  if constexpr (N == 128) {
+    asm volatile(LMC_PRODUCT("128", "%69") LMC_64_NAMES
+                 "}, {%64, %65, %66, %67}, %68, add, 1, 1, 1; }"
+                 : LMC_64_SUMS
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int{Add}));
+  } else {
+    asm volatile(LMC_PRODUCT("64", "%37") LMC_32_NAMES
+                 "}, {%32, %33, %34, %35}, %36, add, 1, 1, 1; }"
+                 : LMC_32_SUMS
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int{Add}));
+  }
+#endif
+}
+#undef LMC_FOUR
+#undef LMC_SIXTEEN
+#undef LMC_32_SUMS
+#undef LMC_64_SUMS
+#undef LMC_32_NAMES
+#undef LMC_64_NAMES
+#undef LMC_PRODUCT
+
 // What kernels are chosen by.
 struct Device {
   bool tensor_cores;      // compute capability 8.0 or later
+  bool warpgroups;        // 9.0: so far as the kernel has_warpgroups()
   int64_t shared_memory;  // bytes that a block may have
   double float64_rate;    // roughly: multiply-adds a second that may be hoped for
 };
@@ -111,8 +224,16 @@ inline const char* use_device(int index, Device* device) {
     error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
   // Units for float64: 32 or 64 a multiprocessor on the large chips, else 2.
   const double units = minor == 0 && major < 12 ? 32 : 2;
-  *device = {major >= 8, shared, 0.3e9 * units * processors};
+  *device = {major >= 8, major == 9, shared, 0.3e9 * units * processors};
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+// Whether the machine code of a kernel was made for 9.0, and not translated from an earlier one's.
+template <class Parameters>
+bool has_warpgroups(void (*kernel)(Parameters)) {
+  cudaFuncAttributes found{};
+  const cudaError_t error = cudaFuncGetAttributes(&found, reinterpret_cast<const void*>(kernel));
+  return error == cudaSuccess && found.binaryVersion == 90 && found.ptxVersion >= 90;
 }
 
 // Enqueues kernel<<<grid, threads, shared_bytes, stream>>>(parameters); null, or what went wrong.
