@@ -41,6 +41,7 @@ MACHINE_CODE = """\
         /*0010*/                   EXIT ;                      /* 0x000000000000794d */
 """
 
+WARPGROUP_CODE = {"HGMMA.64x128x16.F32.BF16"}
 TENSOR_CODE = {"HMMA.16816.F32.BF16", "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128", "EXIT"}
 
 
@@ -53,10 +54,16 @@ def kernels(**changes: int) -> list[check_cuda.Kernel]:
     ]
 
 
-def machine_code(tensor: set[str], simt: set[str]) -> dict[str, set[str]]:
+def machine_code(
+    tensor: set[str], simt: set[str], warpgroup: set[str] = frozenset()
+) -> dict[str, set[str]]:
     """Instructions of a kernel for each variant that the check knows."""
-    code = {v.removeprefix(r"\b") + "...>": tensor for v in check_cuda.TENSOR}
-    return code | {v.removeprefix(r"\b") + "...>": simt for v in check_cuda.SIMT}
+    kinds = {check_cuda.TENSOR: tensor, check_cuda.SIMT: simt, check_cuda.WARPGROUP: warpgroup}
+    return {
+        variant.removeprefix(r"\b") + "...>": instructions
+        for variants, instructions in kinds.items()
+        for variant in variants
+    }
 
 
 def test_report_is_read() -> None:
@@ -145,7 +152,8 @@ def test_machine_code_as_wanted_passes() -> None:
 
 @pytest.mark.parametrize("missing", sorted(TENSOR_CODE - {"EXIT"}))
 def test_missing_tensor_instruction_fails(missing: str) -> None:
-    faults = check_cuda.instruction_faults(machine_code(TENSOR_CODE - {missing}, {"FFMA"}), 90)
+    code = machine_code(TENSOR_CODE - {missing}, {"FFMA"}, WARPGROUP_CODE)
+    faults = check_cuda.instruction_faults(code, 90)
     assert len(faults) == len(check_cuda.TENSOR)
     assert all("sm_90: no instruction like " + missing.split(".")[0] in fault for fault in faults)
 
@@ -165,6 +173,47 @@ def test_missing_multiply_add_fails() -> None:
     faults = check_cuda.instruction_faults(machine_code({"EXIT"}, {"FMUL", "FADD"}), 75)
     assert len(faults) == len(check_cuda.SIMT)
     assert all("no instruction like FFMA" in fault for fault in faults)
+
+
+def test_warpgroups_are_used_at_their_capability_only() -> None:
+    with_them = machine_code(TENSOR_CODE, {"FFMA"}, WARPGROUP_CODE)
+    without = machine_code(TENSOR_CODE, {"FFMA"})
+    assert check_cuda.instruction_faults(with_them, 90) == []
+    assert len(check_cuda.instruction_faults(with_them, 80)) == len(check_cuda.WARPGROUP)
+    faults = check_cuda.instruction_faults(without, 90)
+    assert all("no instruction like HGMMA" in fault for fault in faults)
+    assert len(faults) == len(check_cuda.WARPGROUP)
+
+
+def product(left: int, *, last: bool = True) -> str:
+    return f"HGMMA.64x128x16.F32.BF16 R24, R{left}, gdesc[UR12].tnspB, R24{', gsb0' * last}"
+
+
+WAITS = ("WARPGROUP.DEPBAR.LE gsb0, 0x0", "WARPGROUP.DEPBAR.LE gsb0, 0x1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([product(104), WAITS[0], "FADD R104, R1, R2"], 0),
+        ([product(104), "FADD R103, R104, R2", "FADD R108, R107, R2", WAITS[0]], 0),
+        ([product(104), "STS [R104], R105", "ISETP.NE.AND P0, PT, R104, R1, PT", WAITS[0]], 0),
+        ([product(104), "FADD R107, R1, R2", WAITS[0]], 1),
+        ([product(104), "IMAD.WIDE R103, R1, R2, R4", "CS2R R102, SRZ", WAITS[0]], 1),
+        ([product(104), "@!P0 LOP3.LUT P1, R104, R1, 0x1, RZ, 0xc0, !PT", WAITS[0]], 1),
+        ([product(104, last=False), product(112), "MOV R105, R1", "MOV R112, R1", WAITS[0]], 2),
+        ([product(104), product(112), WAITS[1], "MOV R104, R1", WAITS[0]], 0),
+        ([product(104), product(112), WAITS[1], "MOV R112, R1", WAITS[0]], 1),
+        (["HGMMA.64x128x16.F32.BF16 R24, gdesc[UR4], R24, gsb0", "MOV R104, R1", WAITS[0]], 0),
+    ],
+)
+def test_registers_written_under_a_product_are_found(lines: list[str], found: int) -> None:
+    body = "\n".join(
+        f"        /*{16 * i:04x}*/  {line} ;  /* 0x0 */" for i, line in enumerate(lines)
+    )
+    assert len(check_cuda.overwrites(body)) == found
+    code = check_cuda.parse_machine_code("\t\tFunction : _Z1k\n" + body)
+    assert (check_cuda.OVERWRITES in code["_Z1k"]) == bool(found)
 
 
 @pytest.mark.parametrize("local", ["LDL.LU.64", "STL"])

@@ -121,8 +121,10 @@ def overwrites(body: str) -> list[str]:
         elif wait := re.search(r"WARPGROUP\.DEPBAR\.LE gsb0, (0x[0-9a-f]+)", line):
             groups = groups[len(groups) - 1 - int(wait[1], 16) :]
         elif written := re.match(r"(?:@!?U?P\w+ +)?([A-Z0-9_.]+) +(?:U?P\w+, +)*R(\d+)", line):
-            stores = written[1].startswith(("ST", "LDGSTS", "RED"))
-            if not stores and any(int(written[2]) in group for group in groups):
+            name, first = written[1], int(written[2])
+            width = 4 if ".128" in name else 2 if re.search(r"\.64|\.WIDE|^CS2R", name) else 1
+            reads = "SETP" in name or name.startswith(("ST", "LDGSTS", "RED"))
+            if not reads and any(set(range(first, first + width)) & group for group in groups):
                 faults.append(line)
         if re.search(r"HGMMA.*gsb0", line):
             groups.append(set())

@@ -4,10 +4,11 @@
 // This is the forward pass (i a sample, j a neuron, v = w2), which also writes the signs of z; and
 // with the roles exchanged the gradient to w2 (i a neuron, j a sample, v(o, j) = df(j, o)).
 //
-// Block (x, y) owns part x % parts of the columns, rows x / parts of the tile's height, network y: the
-// parts of the same rows run together, so that few rows at a time have to stay in the level-2 cache.
-// It walks the tiles of its columns in order; a thread keeps its part of z in registers; thread t owns row t's
-// sums and adds one number a tile to them in float64. sum_parts() adds up the parts in order.
+// Block (x, y) owns part x % parts of the columns, rows x / parts of the tile's height, network y:
+// the parts of the same rows run together, so that few rows at a time have to stay in the level-2
+// cache. It walks the tiles of its columns in order; a thread keeps its part of z in registers;
+// thread t owns row t's sums and adds one number a tile to them in float64. sum_parts() adds up the
+// parts in order.
 #pragma once
 
 #include "common/cuda/warpgroup_tile.cuh"

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// The product of masked_product.cuh that sums over samples, by the matrix instructions of warpgroups.
+// The product of masked_product.cuh that sums over samples, by the matrix instructions of
+// warpgroups.
 //
 // Block (x, y, z) owns `kRows` neurons and `Columns` columns of G, of part y of the sum, of network
 // z; x runs over the row blocks first. Warpgroup g (of two) has neurons 64 (g Blocks + b), b <
-// Blocks. The right operand comes through shared memory. Of the left one a thread makes four samples
-// of two neurons for every 16 samples, from the sign words. With one output that is what it holds of
-// the operand of a product, which never lies in memory. With several, when much is to be computed for
-// it, it passes through shared memory, a step ahead of the products: the compiler gives registers
-// away that products still read.
+// Blocks. The right operand comes through shared memory. Of the left one a thread makes four
+// samples of two neurons for every 16 samples, from the sign words. With one output that is what it
+// holds of the operand of a product, which never lies in memory. With several, when much is to be
+// computed for it, it passes through shared memory, a step ahead of the products: the compiler
+// gives registers away that products still read.
 //
 // The order of a sum is TensorProduct's: 16 samples from zero, smallest terms first, and those sums
 // in order by ordinary additions. They run as in warpgroup_tile.cuh, stages too.
@@ -25,10 +26,11 @@ struct WarpgroupProduct {
   static constexpr int kBlocks = 128 / kColumns;  // of 64 neurons, of a warpgroup
   static constexpr int kRows = 128 * kBlocks;
   static constexpr int kDepth = 32, kStages = kOneOutput ? 8 : 6, kAhead = kStages - 2;
-  static constexpr int kChunk = kDepth * 64;           // 64 columns of a term
+  static constexpr int kChunk = kDepth * 64;  // 64 columns of a term
   static constexpr int kTerm = kColumns / 64 * kChunk;
   static constexpr int kLeft = 64 * kDepth;  // a term of 64 neurons
-  static constexpr int kRight = kStages * kTerms * kTerm;  // before the left operand: two steps of it
+  static constexpr int kRight =
+      kStages * kTerms * kTerm;  // before the left operand: two steps of it
   static constexpr size_t kBytes =
       (kRight + (kOneOutput ? 0 : 2 * 2 * kTerms * kLeft)) * sizeof(uint16_t);
   static_assert(kOneOutput || kBlocks == 1, "several outputs have one block");
@@ -217,19 +219,20 @@ class WarpgroupProductBlock {
       const uint16_t* const own = signs_ + int64_t{4} * i;
 #pragma unroll
       for (int block = 0; block < S::kBlocks; ++block)
-        next_signs_[block][q] = i < last_ && first_neuron_ + 64 * block < neurons_
-                                    ? __ldg(own + block * 4 * p_.n)
-                                    : 0u;
+        next_signs_[block][q] =
+            i < last_ && first_neuron_ + 64 * block < neurons_ ? __ldg(own + block * 4 * p_.n) : 0u;
     }
   }
 
-  // Of the first row of this thread, lane / 4: bits 0 and 16; of the second, lane / 4 + 8: bits 8 and
+  // Of the first row of this thread, lane / 4: bits 0 and 16; of the second, lane / 4 + 8: bits 8
+  // and
   // 24. For samples 0 and 1, and for samples 2 and 3.
   __device__ void active(int block, uint32_t (&bits)[2]) const {
 #pragma unroll
     for (int pair = 0; pair < 2; ++pair)
-      bits[pair] = (next_signs_[block][2 * pair] | next_signs_[block][2 * pair + 1] << 16) >>
-                       lane_ / 4 & 0x01010101u;
+      bits[pair] =
+          (next_signs_[block][2 * pair] | next_signs_[block][2 * pair + 1] << 16) >> lane_ / 4 &
+          0x01010101u;
   }
   // The left operand's registers with one output: ones where a neuron is active. The first row with
   // samples 0 and 1, the second with them; both with samples 2 and 3.
@@ -240,8 +243,8 @@ class WarpgroupProductBlock {
     for (int q = 0; q < 4; ++q) left[q] = (bits[q / 2] >> q % 2 * 8 & 0x00010001u) * 0x3f80u;
   }
 
-  // sum_o df(i, o) w2(o, j) for this thread's samples and neurons; any number for those that are not
-  // there.
+  // sum_o df(i, o) w2(o, j) for this thread's samples and neurons; any number for those that are
+  // not there.
   __device__ void products(int unit, float (&values)[4][2]) const {
     const float* df[4];
     const float* w2[2];
@@ -267,8 +270,8 @@ class WarpgroupProductBlock {
   }
 
   __device__ void write() const {
-    float* const out =
-        p_.partial + (static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y) * p_.m * p_.columns;
+    float* const out = p_.partial + (static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y) *
+                                        p_.m * p_.columns;
 #pragma unroll
     for (int e = 0; e < 64; ++e) {
       const int block = e / (S::kColumns / 2), own = e % (S::kColumns / 2);

@@ -71,7 +71,7 @@ struct Fiber {
   bool started = false;
   State state = State::kReady;
   int warp_operations = 0;
-  std::vector<std::vector<PendingCopy>> groups;  // the last one is open
+  std::vector<std::vector<PendingCopy>> groups;                 // the last one is open
   std::vector<std::vector<std::function<void()>>> products{1};  // of its warpgroup; likewise
 };
 
@@ -407,8 +407,7 @@ void warpgroup_multiply(float (&d)[64], const uint32_t (&a)[4], SharedMatrix b) 
   for (unsigned r = 0; r < 2; ++r)
     for (unsigned k = 0; k < 16; ++k) {
       const unsigned from = emulation::lane() / 4 * 4 + k % 8 / 2;
-      left[16 * r + k] =
-          emulation::bfloat16(shown.words[from][r + 2 * (k / 8)] >> (16 * (k % 2)));
+      left[16 * r + k] = emulation::bfloat16(shown.words[from][r + 2 * (k / 8)] >> (16 * (k % 2)));
     }
   issue_product<N, Add>(d + From, [=](unsigned r, unsigned k) { return left[16 * r + k]; }, b);
   const std::array<uint32_t, 4> given{a[0], a[1], a[2], a[3]};

@@ -63,8 +63,8 @@ template <class Function, class Arguments>
 const char* run(const char* name, const Arguments& arguments, const Settings& settings) {
   using namespace lmc;
   emulation::thread_order = settings.thread_order;
-  cuda::emulated_device = {settings.tensor_cores != 0, settings.warpgroups != 0, settings.shared_memory,
-                           settings.float64_rate};
+  cuda::emulated_device = {settings.tensor_cores != 0, settings.warpgroups != 0,
+                           settings.shared_memory, settings.float64_rate};
   auto* function = find_cuda_kernel<Function>(name);
   if (function == nullptr) return "no such kernel";
   cuda::Call call{0, nullptr, settings.terms, nullptr, 0};

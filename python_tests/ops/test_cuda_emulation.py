@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cuda_emulation as emulation
 import pytest
@@ -34,6 +35,7 @@ pytestmark = [
 ]
 
 TENSOR = Settings()
+OLDER = Settings(warpgroups=False)  # tensor cores of a capability before 9.0
 SIMT = Settings(tensor_cores=False)
 LOW = 99 * 1024  # shared memory of a GPU on which the tensor cores' tiles are lower
 
@@ -204,20 +206,22 @@ SIZES = [
     (129, 127, 65, 1),
     (3, 5, 129, 1),
     (2, 257, 63, 5),
+    (97, 130, 127, 2),
 ]
 EMPTY = [(0, 5, 3, 1), (0, 5, 3, 3), (5, 0, 3, 1), (5, 0, 3, 2), (5, 4, 0, 1), (5, 4, 0, 3)]
 
 
 @pytest.mark.parametrize("number", range(len(SIZES) + len(EMPTY)))
-@pytest.mark.parametrize("kind", ["tensor", "float32", "float64"])
+@pytest.mark.parametrize("kind", ["tensor", "older", "float32", "float64"])
 def test_agrees_with_the_reference_at_adversarial_sizes(kind: str, number: int) -> None:
     n, m, d, c = (SIZES + EMPTY)[number]
     settings = Settings(
-        tensor_cores=kind == "tensor",
+        tensor_cores=kind in ("tensor", "older"),
+        warpgroups=kind == "tensor",
         thread_order=number % 3,
-        shared_memory=LOW if number % 2 else TENSOR.shared_memory,
+        shared_memory=LOW if number % 2 and kind == "older" else TENSOR.shared_memory,
     )
-    for turn in range(2 if kind != "tensor" else 1):
+    for turn in range(2 if kind.startswith("float") else 1):
         arguments = arguments_of(
             n,
             m,
@@ -234,14 +238,14 @@ def test_agrees_with_the_reference_at_adversarial_sizes(kind: str, number: int) 
 
 @pytest.mark.parametrize("biases", [(True, False), (False, True)])
 @pytest.mark.parametrize("c", [1, 3])
-@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("settings", [TENSOR, OLDER, SIMT])
 def test_one_of_the_biases(settings: Settings, c: int, biases: tuple[bool, bool]) -> None:
     x, w1, b1, w2, b2 = arguments_of(20, 70, 10, c)
     check((x, w1, b1 if biases[0] else None, w2, b2 if biases[1] else None), settings)
 
 
 @pytest.mark.parametrize("c", [1, 3])
-@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("settings", [TENSOR, OLDER, SIMT])
 def test_any_subset_of_gradients_can_be_asked_for(settings: Settings, c: int) -> None:
     arguments = arguments_of(20, 35, 5, c, S=2)
     x, w1, b1, w2, _ = arguments
@@ -266,6 +270,10 @@ def test_any_subset_of_gradients_can_be_asked_for(settings: Settings, c: int) ->
         (TENSOR, torch.float32, 1100, 3, 5, 3),
         (TENSOR, torch.float32, 3, 1100, 9, 1),
         (TENSOR, torch.float32, 3, 1100, 2, 3),
+        (TENSOR, torch.float32, 1100, 3, 70, 2),
+        (OLDER, torch.float32, 2000, 3, 2, 1),
+        (OLDER, torch.float32, 1100, 3, 5, 3),
+        (OLDER, torch.float32, 3, 1100, 9, 1),
         (SIMT, torch.float32, 2000, 3, 9, 3),
         (SIMT, torch.float32, 2, 4200, 2, 1),
         (SIMT, torch.float64, 17_200, 1, 1, 1),
@@ -287,7 +295,7 @@ def test_huge_and_tiny_weights(scale: float, c: int) -> None:
     check((x, w1 * scale, b1 * scale, w2, b2), TENSOR)
 
 
-@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("settings", [TENSOR, OLDER, SIMT])
 @pytest.mark.parametrize("c", [1, 3])
 def test_hand_worked_ties_at_zero(settings: Settings, c: int) -> None:
     # z = [[1, 1, 3], [-1, 0, 0]]: the second sample has one negative neuron and two at exactly 0.
@@ -309,7 +317,7 @@ def test_hand_worked_ties_at_zero(settings: Settings, c: int) -> None:
     assert dw2.tolist() == [[[1.0, 1.0, 3.0]] * c]
 
 
-@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("settings", [TENSOR, OLDER, SIMT])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_nan_and_infinity_stay_in_their_sample(settings: Settings, value: float) -> None:
     x, w1, b1, w2, b2 = arguments_of(20, 70, 6, 2)
@@ -326,11 +334,11 @@ def test_nan_and_infinity_stay_in_their_sample(settings: Settings, value: float)
 
 
 @pytest.mark.parametrize(("terms", "bound"), [(2, 2.0**-14), (1, 2.0**-6)])
-@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize(("c", "d"), [(1, 33), (1, 70), (3, 33), (3, 70)])
 def test_fewer_terms_are_less_exact_by_as_much_as_they_should(
-    terms: int, bound: float, c: int
+    terms: int, bound: float, c: int, d: int
 ) -> None:
-    arguments = arguments_of(70, 140, 33, c, bias=False)
+    arguments = arguments_of(70, 140, d, c, bias=False)
     x, w1, b1, w2, _ = arguments
     df = gradient_of(arguments)
     _, signs = emulation.forward(*arguments, TENSOR)
@@ -359,6 +367,7 @@ ORDERS = (0, 1, 2, 3)
     ("settings", "dtype"),
     [
         (TENSOR, torch.float32),
+        (OLDER, torch.float32),
         (Settings(shared_memory=LOW), torch.float32),
         (SIMT, torch.float32),
         (SIMT, torch.float64),
@@ -373,7 +382,7 @@ def test_bits_do_not_depend_on_the_order_of_threads(
     df = gradient_of(arguments)
     results = []
     for order in ORDERS:
-        ordered = Settings(settings.terms, order, settings.tensor_cores, settings.shared_memory)
+        ordered = replace(settings, thread_order=order)
         f, signs = emulation.forward(*arguments, ordered)
         gradients = emulation.backward(df, x, w1, b1, w2, signs, ALL, ordered)
         results.append([f, signs, *(t for t in gradients if t is not None)])
@@ -382,15 +391,15 @@ def test_bits_do_not_depend_on_the_order_of_threads(
         assert all(torch.equal(p, q) for p, q in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("settings", [TENSOR, OLDER, SIMT])
 @pytest.mark.parametrize("order", ORDERS)
 def test_without_inputs_only_the_biases_count(settings: Settings, order: int) -> None:
     # No step of a product, and so no barrier of its own.
-    ordered = Settings(settings.terms, order, settings.tensor_cores)
+    ordered = replace(settings, thread_order=order)
     check(arguments_of(100, 140, 0, 2), ordered)
 
 
-@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("settings", [TENSOR, OLDER, SIMT])
 @pytest.mark.parametrize("c", [1, 3])
 def test_a_network_gives_the_same_bits_alone_and_in_an_ensemble(settings: Settings, c: int) -> None:
     arguments = arguments_of(40, 70, 11, c, S=3, x_shared=False)
@@ -427,6 +436,30 @@ def test_bits_do_not_depend_on_the_height_of_the_tiles(terms: int) -> None:
         strict=True,
     ):
         assert (a is None and b is None) or torch.equal(a, b)
+
+
+# The matrix instructions differ, the order of every sum does not.
+@pytest.mark.parametrize("terms", [3, 2, 1])
+@pytest.mark.parametrize(("d", "c"), [(40, 1), (70, 1), (40, 3), (130, 3)])
+def test_bits_are_the_same_on_warpgroups_and_on_older_tensor_cores(
+    terms: int, d: int, c: int
+) -> None:
+    arguments = arguments_of(150, 300, d, c)
+    x, w1, b1, w2, _ = arguments
+    df = gradient_of(arguments)
+    newer, older = Settings(terms), Settings(terms, warpgroups=False)
+    f, signs = emulation.forward(*arguments, newer)
+    older_f, older_signs = emulation.forward(*arguments, older)
+    assert torch.equal(f, older_f)
+    assert torch.equal(signs, older_signs)
+    for a, b in zip(
+        emulation.backward(df, x, w1, b1, w2, signs, ALL, newer),
+        emulation.backward(df, x, w1, b1, w2, signs, ALL, older),
+        strict=True,
+    ):
+        assert a is not None
+        assert b is not None
+        assert torch.equal(a, b)
 
 
 # path_losses. Its networks are (w1, b1, w2, b2) of P pairs.
@@ -679,7 +712,7 @@ def test_path_bits_do_not_depend_on_the_order_of_threads(
             x,
             y,
             grid(4),  # few bins: many lanes hit the same one
-            Settings(settings.terms, order, settings.tensor_cores, settings.shared_memory),
+            replace(settings, thread_order=order),
         )
         for order in ORDERS
     ]

@@ -7,8 +7,8 @@
 //   kRows x kCols       what one thread holds: z[r][c] is row row(r), column column(c) of the tile
 //   kLanesPerRow        lanes, next to one another, that hold parts of the same rows
 //   kGroups             sets of columns that are summed by themselves
-//   kHeldGroups         how many of them, from group() on, a thread has: equal shares of its columns
-//   kColumnsPerWord     how many of a thread's columns, in turn, fall into the same 32
+//   kHeldGroups         how many of them, from group() on, a thread has: equal shares of its
+//   columns kColumnsPerWord     how many of a thread's columns, in turn, fall into the same 32
 //   kCompiled           whether the code being compiled can have it
 //
 // Which columns a thread holds, and so the order of every sum over columns, does not depend on
@@ -146,8 +146,8 @@ struct SimtTile {
   T next_x_[kFetchX], next_w_[kFetchW];
 };
 
-// The operands of a step in shared memory: terms of Rows rows of x, then of 128 of w, 32 elements of
-// each.
+// The operands of a step in shared memory: terms of Rows rows of x, then of 128 of w, 32 elements
+// of each.
 template <int Rows, int Terms>
 struct TermStage {
   static constexpr int kDepth = 32;
@@ -281,7 +281,8 @@ struct TensorTile {
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
         const int j = group() * 32 + pair * 16 + lane() % 8 + lane() / 16 * 8;
-        load_matrices(right[b][pair], w + b * Stage::kW + Stage::place(j, 2 * half + lane() / 8 % 2));
+        load_matrices(right[b][pair],
+                      w + b * Stage::kW + Stage::place(j, 2 * half + lane() / 8 % 2));
       }
 #pragma unroll
     for (int a = Terms - 1; a >= 0; --a) {

@@ -101,8 +101,8 @@ inline __device__ void multiply_add(float& d0, float& d1, float& d2, float& d3,
 // in registers or those in shared memory.
 //
 // (64, N) += (64, 16) (16, N) in bfloat16 with float32 sums, N = 128 or 64. With lane = 4 g + t of
-// warp w of the four, a thread holds of the sum rows 16 w + g and 16 w + g + 8 and columns 8 j + 2 t,
-// 8 j + 2 t + 1: (d[4 j], d[4 j + 1]) and (d[4 j + 2], d[4 j + 3]), d beginning at sums[From].
+// warp w of the four, a thread holds of the sum rows 16 w + g and 16 w + g + 8 and columns 8 j + 2
+// t, 8 j + 2 t + 1: (d[4 j], d[4 j + 1]) and (d[4 j + 2], d[4 j + 3]), d beginning at sums[From].
 
 // An operand in shared memory.
 using SharedMatrix = uint64_t;
@@ -144,15 +144,17 @@ inline __device__ void warpgroup_commit() {
 #define LMC_SIXTEEN(i) LMC_FOUR(i), LMC_FOUR(i + 4), LMC_FOUR(i + 8), LMC_FOUR(i + 12)
 #define LMC_32_SUMS LMC_SIXTEEN(From), LMC_SIXTEEN(From + 16)
 #define LMC_64_SUMS LMC_SIXTEEN(0), LMC_SIXTEEN(16), LMC_SIXTEEN(32), LMC_SIXTEEN(48)
-#define LMC_32_NAMES \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+#define LMC_32_NAMES                                                                           \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+  "%20, "                                                                                      \
   "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define LMC_64_NAMES \
-  LMC_32_NAMES \
+#define LMC_64_NAMES                                                                             \
+  LMC_32_NAMES                                                                                   \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
   "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define LMC_PRODUCT(n, add) \
-  "{ .reg .pred add; setp.ne.b32 add, " add ", 0;\n" \
+#define LMC_PRODUCT(n, add)                 \
+  "{ .reg .pred add; setp.ne.b32 add, " add \
+  ", 0;\n"                                  \
   "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {"
 
 // Waits until no more than `Pending` groups of this warpgroup are under way; d are sums of one that
@@ -164,8 +166,8 @@ __device__ void warpgroup_wait(float (&d)[64]) {
 #endif
 }
 
-// N = 128; a (matrix_of_rows) has 64 rows. b has 128 rows, or columns with OfColumns. Without Add the
-// sum starts from zero.
+// N = 128; a (matrix_of_rows) has 64 rows. b has 128 rows, or columns with OfColumns. Without Add
+// the sum starts from zero.
 template <bool OfColumns, bool Add>
 __device__ void warpgroup_multiply(float (&d)[64], SharedMatrix a, SharedMatrix b) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
