@@ -31,6 +31,7 @@ class Settings:
     tensor_cores: bool = True
     shared_memory: int = 227 * 1024
     float64_rate: float = 1e8
+    processors: int = 1
 
 
 class _Settings(ctypes.Structure):
@@ -40,6 +41,7 @@ class _Settings(ctypes.Structure):
         ("tensor_cores", ctypes.c_int),
         ("shared_memory", ctypes.c_int64),
         ("float64_rate", ctypes.c_double),
+        ("processors", ctypes.c_int),
     )
 
 
@@ -124,6 +126,7 @@ def _given(settings: Settings) -> _Settings:
         settings.tensor_cores,
         settings.shared_memory,
         settings.float64_rate,
+        settings.processors,
     )
 
 
