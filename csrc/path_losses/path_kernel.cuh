@@ -3,151 +3,181 @@
 //
 // Block (x, y) owns block first_block + x of the samples, of the tile's height, for pair y, and
 // walks all neurons, 128 at a time: both products z_a and z_b into registers; their sums over
-// neurons for f(0), f(1) and F_c, added up exactly as two_layer_relu does; then the crossings. For
-// these z_a and z_b go through shared memory, 64 neurons at a time, so that a warp can take one
-// sample: each lane looks at one neuron and finds its bin. Lanes that hit the same bin add to it in
-// turn, in the order of the lanes: no atomics, the same bits in every run. Warp w owns the samples
-// w h ... w h + h - 1 of the block's 8 h, and nobody else touches their bins.
+// neurons for f(0), f(1) and F_c, added up exactly as two_layer_relu does; then the crossings. The
+// threads that hold z_a and z_b list those, sample by sample (crossings.cuh), and behind a barrier
+// the bins' owners walk the lists: a thread owns a coefficient of a sample, all bins of it, and
+// adds what its sample's crossings bring in the order of the list. So nobody else touches its bins:
+// no atomics, the same bits in every run.
+//
+// Bins in shared memory lie with the samples side by side: neighbouring threads own neighbouring
+// samples, and reach 32 banks whatever their bins are. Bins in the workspace lie with a sample's
+// coefficients side by side, and neighbouring threads own those. There the samples of a tile are
+// taken in parts, so that the lists of all passes fit, and if the bins are few (`cached`) a thread
+// copies its own into shared memory, adds the lists to them, and copies them back.
 //
 // After the last neuron: sums along the bins (a thread owns a sample and coefficient), losses (a
 // thread owns a sample and alpha), and their sums over the samples in order (a thread owns an
 // alpha).
 #pragma once
 
-#include "common/cuda/z_tile.cuh"
+#include "path_losses/crossings.cuh"
 
 namespace lmc::path_losses {
 
-using namespace cuda;
-
-inline constexpr int kScanColumns = 64;
-inline constexpr int kWarps = kThreads / 32;
-inline constexpr int kUnit = 16;  // samples whose losses make one sum, whatever the tile's height
-
-template <class Element, class T>
-struct PathKernel {
-  int64_t n, m, d, c, A;
-  int64_t units, first_block;    // of samples: sums in all, and the first block of this launch
-  const Element *x, *w_a, *w_b;  // (n, d), (P, m, d), or in terms
-  int64_t w_pair, x_term, w_term;
-  const T *b1_a, *b1_b, *w2_a, *w2_b, *b2_a, *b2_b;
-  const T* y;
-  const int64_t* labels;
-  const double* alphas;
-  int64_t tiles_per_part;    // of two_layer_relu's sum over neurons
-  double* sums;              // (blocks, 5, c, height): f(0), f(1), F_c, and parts of the first two
-  double* bins;              // (blocks, height, A + 1, coefficients); null: in shared memory
-  double *losses, *correct;  // (P, units, A); correct null for squares
-  bool count_active;         // classes tie where no neuron is active: count how many are
-};
-
-// A bin holds (F_a, F_b, F_c) of every output, and perhaps a number of neurons.
-LMC_HOST_DEVICE inline int64_t coefficients(int64_t c, bool count_active) {
-  return 3 * c + (count_active ? 1 : 0);
-}
-
-// The first k with alphas[k] >= t, A if there is none; 0 for NaN. The guess is right on an equally
-// spaced grid.
-LMC_HOST_DEVICE inline int64_t bin_of(double t, const double* alphas, int64_t A) {
-  int64_t low = 0, high = A;
-  const double scaled = t * static_cast<double>(A - 1);
-  if (scaled >= 0 && scaled <= static_cast<double>(A - 1)) {
-    const int64_t floor = static_cast<int64_t>(scaled);
-    const int64_t guess = floor + (static_cast<double>(floor) < scaled ? 1 : 0);
-    const bool after = guess == 0 || alphas[guess - 1] < t;
-    const bool reached = guess >= A || alphas[guess] >= t;
-    if (after && reached) return guess;
-  }
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (alphas[middle] < t)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
-}
+inline constexpr int kWeightPairs =
+    kMostOutputs * kTileColumns / kThreads;  // a thread's, of a tile
 
 // Equal ends without crossings give exactly their value.
 LMC_HOST_DEVICE inline double blend(double alpha, double F_a, double F_b, double F_c) {
   return F_a + alpha * ((F_b - F_a) + (1.0 - alpha) * F_c);
 }
 
-template <class Tile>
-struct PathShared {
-  using T = typename Tile::Value;
-  static constexpr int kPitch = kScanColumns + 1;
-  static constexpr size_t kScratch = Tile::shared_bytes();
-  static constexpr size_t kScan = kScratch + Scratch<Tile>::bytes();
-  static constexpr size_t kBins = kScan + 2 * Tile::kTileRows * kPitch * sizeof(T);
-  static constexpr size_t kPadded = (kBins + 15) / 16 * 16;
-  static int64_t bytes(int64_t bins) {
-    return static_cast<int64_t>(kPadded) + Tile::kTileRows * bins * 8;
+// What a crossing adds to a coefficient. With one output its numbers have the weights in them.
+template <class T>
+struct OneOutput {
+  int offset;  // of the numbers for this coefficient
+  __device__ T number(const T* numbers, uint32_t) const { return numbers[offset]; }
+  __device__ T value(T number, uint32_t) const { return number; }
+};
+template <class T>
+struct AnyOutput {
+  int offset;
+  bool counts;       // neurons: one more for a birth, one less for a death
+  const T* weights;  // (columns), of the coefficient
+  __device__ T number(const T* numbers, uint32_t key) const {
+    const T number = numbers[offset];
+    return counts ? (key & kDies ? T(-1) : T(1)) : number;
+  }
+  __device__ T value(T number, uint32_t key) const {
+    const T weight = weights[key & kColumn];
+    return counts ? number : number * weight;
   }
 };
 
-template <class Tile>
+// The weights and biases of a tile's neurons on their way to shared memory: thread t has those of
+// column t % 128, and the outputs t / 128, t / 128 + 2, ...
+template <class T>
+struct HeldWeights {
+  T bias_a, bias_b, a[kWeightPairs], b[kWeightPairs];
+};
+
+template <class Tile, bool Inside>
 class PathBlock {
   using T = typename Tile::Value;
   using Shared = PathShared<Tile>;
-  static constexpr int kHeight = Tile::kTileRows, kPerWarp = kHeight / kWarps;
+  static constexpr int kHeight = Tile::kTileRows, kRows = Tile::kRows, kCols = Tile::kCols;
+  static constexpr int kPasses = Shared::kPasses;
+  using Values = T[kRows][kCols];
   using P = PathKernel<typename Tile::Element, T>;
 
  public:
   __device__ PathBlock(const P& p, unsigned char* shared)
       : p_(p),
-        scratch_(shared + Shared::kScratch),
-        scan_(reinterpret_cast<T*>(shared + Shared::kScan)),
+        crossings_(shared, places(p), entries(p)),
+        scratch_(reinterpret_cast<T*>(shared + Shared::kScratch)),
         pair_(blockIdx.y),
         first_row_((p.first_block + blockIdx.x) * kHeight),
-        width_(coefficients(p.c, p.count_active)) {
+        c_(static_cast<int>(p.c)),
+        A_(static_cast<int>(p.A)),
+        width_(static_cast<int>(coefficients(p.c, p.count_active))),
+        row_size_((p.A + 1) * width_) {
     const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
-    const int64_t row_size = (p.A + 1) * width_;
-    bins_ = p.bins ? p.bins + block * kHeight * row_size
-                   : reinterpret_cast<double*>(shared + Shared::kPadded);
-    row_size_ = row_size;
+    const Shared at = places(p);
+    weights_ = reinterpret_cast<T*>(shared + at.weights);
+    shared_bins_ = reinterpret_cast<double*>(shared + at.bins);
+    auto* const intervals = reinterpret_cast<Interval<T>*>(shared + at.intervals);
+    if constexpr (Inside) {
+      bins_ = shared_bins_;
+      intervals_ = intervals;
+    } else {
+      bins_ = p.bins + block * kHeight * row_size_;
+      intervals_ = p.intervals == nullptr ? intervals : p.intervals + block * (p.A + 1);
+    }
     sums_ = p.sums + block * 5 * p.c * kHeight;
   }
 
+  // Before the first tile. Nobody may read what is written here before the next barrier.
   __device__ void start() {
     for (int64_t e = threadIdx.x; e < kHeight * row_size_; e += kThreads) bins_[e] = 0;
-    for (int64_t e = threadIdx.x; e < 5 * p_.c * kHeight; e += kThreads) sums_[e] = 0;
-    __syncthreads();
+    for (int e = threadIdx.x; e < 5 * c_ * kHeight; e += kThreads) sums_[e] = 0;
+    for (int k = threadIdx.x; k <= A_; k += kThreads)
+      intervals_[k] = {k == 0 ? -T(INFINITY) : static_cast<T>(p_.alphas[k - 1]),
+                       k == A_ ? T(INFINITY) : static_cast<T>(p_.alphas[k])};
+    crossings_.start();
   }
 
-  // A tile of both networks: z_a, z_b of neurons first ... first + 127.
-  __device__ void add_tile(const T (&z_a)[Tile::kRows][Tile::kCols],
-                           const T (&z_b)[Tile::kRows][Tile::kCols], int first) {
-    T values[Tile::kRows][Tile::kCols];
-    const auto each = [&](const auto& value) {
+  // Weights of the outputs of a chunk, from output `first_output` on, and biases, for the neurons
+  // from `first` on.
+  __device__ HeldWeights<T> fetch_weights(int first, int first_output) const {
+    HeldWeights<T> held;
+    const int j = first + static_cast<int>(threadIdx.x) % kTileColumns;
+    const bool valid = j < p_.m;
+    held.bias_a = valid && p_.b1_a ? p_.b1_a[pair_ * p_.m + j] : T(0);
+    held.bias_b = valid && p_.b1_b ? p_.b1_b[pair_ * p_.m + j] : T(0);
+    const int outputs = outputs_from(first_output);
 #pragma unroll
-      for (int r = 0; r < Tile::kRows; ++r)
+    for (int q = 0; q < kWeightPairs; ++q) {
+      const int o = output_of(q);
+      const int64_t at = (pair_ * p_.c + first_output + o) * p_.m + j;
+      held.a[q] = valid && o < outputs ? p_.w2_a[at] : T(0);
+      held.b[q] = valid && o < outputs ? p_.w2_b[at] : T(0);
+    }
+    return held;
+  }
+  // Into shared memory, for all to read behind a barrier.
+  __device__ void keep_weights(const HeldWeights<T>& held, int first_output) {
+    const int column = static_cast<int>(threadIdx.x) % kTileColumns;
+    const int outputs = outputs_from(first_output);
 #pragma unroll
-        for (int c = 0; c < Tile::kCols; ++c) values[r][c] = value(z_a[r][c], z_b[r][c]);
-    };
-    each([](T za, T) { return !(za <= T(0)) ? za : T(0); });
-    add_sums(values, first, 3, [&](int64_t at) { return w2_a()[at]; });
-    each([](T, T zb) { return !(zb <= T(0)) ? zb : T(0); });
-    add_sums(values, first, 4, [&](int64_t at) { return w2_b()[at]; });
-    each([](T za, T zb) { return !(za <= T(0)) ? za - zb : T(0); });
-    add_sums(values, first, 2, [&](int64_t at) { return w2_b()[at] - w2_a()[at]; });
-    for (int scan = 0; scan < kTileColumns; scan += kScanColumns) {
-      share(z_a, scan, scan_);
-      share(z_b, scan, scan_ + kHeight * Shared::kPitch);
-      __syncthreads();
-      for (int column = 0; column < kScanColumns; column += 32) scan_columns(first + scan, column);
-      __syncthreads();
+    for (int q = 0; q < kWeightPairs; ++q) {
+      const int o = output_of(q);
+      if (o >= outputs) break;
+      weights(0, o)[column] = held.a[q];
+      weights(1, o)[column] = held.b[q];
+      weights(2, o)[column] = held.b[q] - held.a[q];
+    }
+    if (threadIdx.x >= kTileColumns) return;
+    biases(0)[column] = held.bias_a;
+    biases(1)[column] = held.bias_b;
+  }
+
+  // Adds a network's biases; neurons beyond the last one stay zero.
+  __device__ void add_bias(const Values& z, Values& to, int net, int first) {
+#pragma unroll
+    for (int c = 0; c < kCols; ++c) {
+      const T bias = biases(net)[Tile::column(c)];
+      const bool valid = first + Tile::column(c) < p_.m;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) to[r][c] = valid ? z[r][c] + bias : T(0);
     }
   }
 
-  // two_layer_relu adds up each part of the neurons on its own.
-  __device__ void end_part() {
-    if (threadIdx.x >= kHeight) return;
-    for (int64_t o = 0; o < p_.c; ++o)
-      for (int net = 0; net < 2; ++net) {
-        sum(net, o, threadIdx.x) += sum(3 + net, o, threadIdx.x);
-        sum(3 + net, o, threadIdx.x) = 0;
+  // A tile of both networks: z_a, z_b of the neurons from `first` on, which are overwritten.
+  __device__ void add_tile(Values& z_a, Values& z_b, int first, bool ends_part) {
+    crossings_.count(z_a, z_b, p_.count_active);
+    for (int o = 0; o < c_; o += p_.outputs) {
+      if (o > 0) change_weights(first, o);
+      add_sums(z_a, z_b, o, ends_part);
+    }
+    crossings_.turn(z_a, z_b);
+    if constexpr (Inside) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        if (pass > 0) __syncthreads();
+        gather(z_a, z_b, pass, 0, 0, kHeight);
+        __syncthreads();
+        add_crossings(pass, first);
       }
+    } else {
+#pragma unroll 1
+      for (int row = 0; row < kHeight; row += p_.listed) {
+        if (row > 0) __syncthreads();
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) gather(z_a, z_b, pass, pass, row, p_.listed);
+        __syncthreads();
+        add_crossings(row, first);
+      }
+    }
   }
 
   __device__ void finish() {
@@ -160,8 +190,8 @@ class PathBlock {
       const int64_t unit = e / p_.A, k = e % p_.A;
       double loss = 0, correct = 0;
       for (int64_t row = unit * kUnit; row < (unit + 1) * kUnit && first_row_ + row < p_.n; ++row) {
-        loss += bin(row, k)[0];
-        correct += bin(row, k)[1];
+        loss += bin(row, k, 0);
+        correct += bin(row, k, 1);
       }
       const int64_t place = first_row_ / kUnit + unit;
       if (place >= p_.units) break;
@@ -172,83 +202,194 @@ class PathBlock {
   }
 
  private:
-  __device__ const T* w2_a() const { return p_.w2_a + pair_ * p_.c * p_.m; }
-  __device__ const T* w2_b() const { return p_.w2_b + pair_ * p_.c * p_.m; }
+  static __device__ int entries(const P& p) {
+    return Inside ? Shared::kEntries : p.listed * kTileColumns;
+  }
+  static __device__ Shared places(const P& p) {
+    return {entries(p), Inside || p.intervals == nullptr ? p.A + 1 : 0, p.outputs, 0};
+  }
+
+  // Which of the five sums of an output a kind of sum over neurons goes to: f(0), f(1), F_c.
+  static __device__ int sum_of(int kind) { return kind == 2 ? 2 : 3 + kind; }
+  static __device__ int output_of(int q) {
+    return static_cast<int>(threadIdx.x) / kTileColumns + q * (kThreads / kTileColumns);
+  }
+  __device__ int outputs_from(int first_output) const {
+    return c_ - first_output < p_.outputs ? c_ - first_output : p_.outputs;
+  }
+  // Of w2_a, w2_b or their difference, for output o of the chunk in shared memory.
+  __device__ T* weights(int kind, int o) const {
+    return weights_ + (kind * p_.outputs + o) * kWeightPitch;
+  }
+  __device__ T* biases(int net) const { return weights(3, net); }
   __device__ double& sum(int which, int64_t o, int64_t row) {
     return sums_[(which * p_.c + o) * kHeight + row];
   }
-  __device__ double* bin(int64_t row, int64_t k) { return bins_ + row * row_size_ + k * width_; }
+  __device__ int64_t bin_place(int64_t row, int64_t k, int64_t coefficient) const {
+    return Inside ? (k * width_ + coefficient) * kHeight + row
+                  : row * row_size_ + k * width_ + coefficient;
+  }
+  __device__ double& bin(int64_t row, int64_t k, int64_t coefficient) {
+    return bins_[bin_place(row, k, coefficient)];
+  }
+  __device__ int64_t bin_stride() const { return bin_place(0, 1, 0); }
 
-  template <class Weight>
-  __device__ void add_sums(const T (&values)[Tile::kRows][Tile::kCols], int first, int which,
-                           const Weight& weight) {
-    for (int64_t o = 0; o < p_.c; ++o) {
-      const double total = row_sums<Tile>(
-          values,
-          [&](int column) {
-            const int j = first + column;
-            return j < p_.m ? weight(o * p_.m + j) : T(0);
-          },
-          scratch_.next());
-      if (threadIdx.x < kHeight) sum(which, o, threadIdx.x) += total;
+  __device__ void change_weights(int first, int first_output) {
+    const HeldWeights<T> held = fetch_weights(first, first_output);
+    __syncthreads();
+    keep_weights(held, first_output);
+    __syncthreads();
+  }
+
+  // The sums over a tile's neurons for the outputs of a chunk.
+  __device__ void add_sums(const Values& z_a, const Values& z_b, int first_output, bool ends_part) {
+    const auto value = [&](int kind, int r, int c) {
+      const T za = z_a[r][c], zb = z_b[r][c];
+      if (kind == 1) return !(zb <= T(0)) ? zb : T(0);
+      return !(za <= T(0)) ? (kind == 0 ? za : za - zb) : T(0);
+    };
+    if (c_ == 1) {
+      add_batch<3>([](int n) { return n; }, [](int) { return 0; }, value, 0, 1, ends_part);
+      return;
+    }
+    const int outputs = outputs_from(first_output);
+#pragma unroll
+    for (int kind = 0; kind < 3; ++kind) {
+      Values values;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+#pragma unroll
+        for (int c = 0; c < kCols; ++c) values[r][c] = value(kind, r, c);
+      for (int o = 0; o < outputs; o += kSumsAtOnce)
+        add_batch<kSumsAtOnce>([&](int) { return kind; }, [&](int n) { return o + n; },
+                               [&](int, int r, int c) { return values[r][c]; }, first_output,
+                               outputs, ends_part);
     }
   }
 
-  // Columns scan ... scan + 63 of the tile, for all to read.
-  __device__ void share(const T (&z)[Tile::kRows][Tile::kCols], int scan, T* to) {
+  // N sums, each added up as row_sums does: over a thread's columns in order, the lanes of a row in
+  // a tree, the groups in order, in float64. Thread t owns sum t / height of row t % height. The
+  // weights are those of output output(n) of the chunk, if it has so many. A barrier is passed.
+  template <int N, class Kind, class Output, class Value>
+  __device__ void add_batch(const Kind& kind, const Output& output, const Value& value,
+                            int first_output, int outputs, bool ends_part) {
+    static_assert(N <= kSumsAtOnce && kSumsAtOnce * kHeight <= kThreads);
+    const int mine = static_cast<int>(threadIdx.x) / kHeight;
+    const int my_row = static_cast<int>(threadIdx.x) % kHeight;
+    const bool owner = mine < N && output(mine) < outputs;
+    const int which = sum_of(owner ? kind(mine) : 0), o = first_output + output(mine);
+    const double before = owner ? sum(which, o, my_row) : 0;
+    T sums[N][kRows] = {};
 #pragma unroll
-    for (int c = 0; c < Tile::kCols; ++c) {
-      const int column = Tile::column(c) - scan;
-      if (column < 0 || column >= kScanColumns) continue;
+    for (int n = 0; n < N; ++n) {
+      const T* const weight = weights(kind(n), output(n) < outputs ? output(n) : 0);
 #pragma unroll
-      for (int r = 0; r < Tile::kRows; ++r) to[Tile::row(r) * Shared::kPitch + column] = z[r][c];
-    }
-  }
-
-  // Lane l looks at neuron first + column + l of each of the warp's samples.
-  __device__ void scan_columns(int first, int column) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    const int j = first + column + lane;
-    const T* const w_a = w2_a() + j;
-    const T* const w_b = w2_b() + j;
-    const T one_a = j < p_.m ? w_a[0] : T(0), one_b = j < p_.m ? w_b[0] : T(0);
-    for (int row = warp * kPerWarp; row < (warp + 1) * kPerWarp; ++row) {
-      const T* const z = scan_ + row * Shared::kPitch + column + lane;
-      const T za = z[0], zb = z[kHeight * Shared::kPitch];
-      const bool active_a = !(za <= T(0)), active_b = !(zb <= T(0));
-      const bool crosses = active_a != active_b;
-      if (p_.count_active) {
-        const unsigned active = __ballot_sync(~0u, active_a);
-        if (lane == 0) bin(row, 0)[width_ - 1] += __popc(active);
-        __syncwarp();
+      for (int c = 0; c < kCols; ++c) {
+        const T factor = weight[Tile::column(c)];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) sums[n][r] += value(kind(n), r, c) * factor;
       }
-      if (__ballot_sync(~0u, crosses) == 0) continue;
-      const T size_a = za < T(0) ? -za : za, size_b = zb < T(0) ? -zb : zb;
-      const int64_t k =
-          crosses ? bin_of(static_cast<double>(size_a / (size_a + size_b)), p_.alphas, p_.A) : 0;
-      const int key = crosses ? static_cast<int>(k) : -1 - lane;
-      const unsigned same = __match_any_sync(~0u, key);
-      const int turn = __popc(same & ((1u << lane) - 1u));
-      for (int round = 0; __ballot_sync(~0u, crosses && turn >= round) != 0; ++round) {
-        if (crosses && turn == round) {
-          double* const to = bin(row, k);
-          if (p_.c == 1) {
-            add(to, one_a, one_b, size_a, size_b);
-          } else {
-            for (int64_t o = 0; o < p_.c; ++o)
-              add(to + o, w_a[o * p_.m], w_b[o * p_.m], size_a, size_b);
-          }
-          if (p_.count_active) to[width_ - 1] += active_b ? 1.0 : -1.0;
+    }
+#pragma unroll
+    for (int distance = 1; distance < Tile::kLanesPerRow; distance *= 2)
+#pragma unroll
+      for (int n = 0; n < N; ++n)
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) sums[n][r] += __shfl_xor_sync(~0u, sums[n][r], distance);
+    T* const scratch = scratch_ + (turn_ ^= 1) * Shared::kSums;
+    if (threadIdx.x % Tile::kLanesPerRow == 0)
+#pragma unroll
+      for (int n = 0; n < N; ++n)
+#pragma unroll
+        for (int r = 0; r < kRows; ++r)
+          scratch[(n * Tile::kGroups + Tile::group()) * kHeight + Tile::row(r)] = sums[n][r];
+    __syncthreads();
+    if (!owner) return;
+    double total = 0;
+#pragma unroll
+    for (int group = 0; group < Tile::kGroups; ++group)
+      total += static_cast<double>(scratch[(mine * Tile::kGroups + group) * kHeight + my_row]);
+    total += before;
+    if (ends_part && which >= 3) {  // two_layer_relu adds up each part of the neurons on its own
+      sum(which - 3, o, my_row) += total;
+      total = 0;
+    }
+    sum(which, o, my_row) = total;
+  }
+
+  __device__ void gather(const Values& z_a, const Values& z_b, int pass, int list, int first,
+                         int rows) {
+    const bool one = c_ == 1;
+    crossings_.gather(z_a, z_b, pass, list, first, rows, intervals_, A_, [&](int c, T(&factor)[3]) {
+#pragma unroll
+      for (int kind = 0; kind < 3; ++kind)
+        factor[kind] = one ? weights(kind, 0)[Tile::column(c)] : T(1);
+    });
+  }
+
+  // Adds the lists to the bins: those of a pass, or of all passes for a part of the rows.
+  __device__ void add_crossings(int pass_or_row, int first) {
+    for (int first_output = 0; first_output < c_; first_output += p_.outputs) {
+      if (p_.outputs < c_) change_weights(first, first_output);
+      const int outputs = outputs_from(first_output);
+      const int own = 3 * outputs + (p_.count_active && first_output == 0 ? 1 : 0);
+      const int listed = Inside ? kHeight : p_.listed;
+      for (int e = threadIdx.x; e < listed * own; e += kThreads) {
+        const int row = Inside ? e % kHeight : e / own, q = Inside ? e / kHeight : e % own;
+        const int kind = q / outputs, o = q % outputs;
+        if (c_ == 1) {
+          add_lists(pass_or_row, row, q, false, OneOutput<T>{q * crossings_.next_number()});
+        } else {
+          const bool counts = kind == 3;
+          const AnyOutput<T> term{counts ? 0 : kind * crossings_.next_number(), counts,
+                                  weights(counts ? 0 : kind, o)};
+          add_lists(pass_or_row, row, kind * c_ + (counts ? 0 : first_output + o), counts, term);
         }
-        __syncwarp();
       }
     }
   }
-  // A birth adds (q_a, q_b, q_c), a death takes it away; their signs come out so either way.
-  __device__ void add(double* to, T w_a, T w_b, T size_a, T size_b) {
-    to[0] += static_cast<double>(-size_a * w_a);
-    to[p_.c] += static_cast<double>(size_b * w_b);
-    to[2 * p_.c] += static_cast<double>((size_a + size_b) * (w_a - w_b));
+
+  template <class Term>
+  __device__ void add_lists(int pass_or_row, int listed_row, int coefficient, bool counts,
+                            const Term& term) {
+    if constexpr (Inside) {
+      double* const bins = &bin(listed_row, 0, coefficient);
+      if (counts && pass_or_row == 0) bins[0] += crossings_.active(listed_row);
+      crossings_.add_list(bins, width_ * kHeight, 0, listed_row, kHeight,
+                          crossings_.length(pass_or_row, listed_row), term);
+    } else {
+      const int row = pass_or_row + listed_row;
+      double* const bins = &bin(row, 0, coefficient);
+      if (p_.cached) {
+        double* const cache = shared_bins_ + threadIdx.x;
+        copy_bins(cache, kThreads, bins, width_);
+        add_all_lists(cache, kThreads, listed_row, row, counts, term);
+        copy_bins(bins, width_, cache, kThreads);
+      } else {
+        add_all_lists(bins, width_, listed_row, row, counts, term);
+      }
+    }
+  }
+  template <class Term>
+  __device__ void add_all_lists(double* bins, int stride, int listed_row, int row, bool counts,
+                                const Term& term) {
+    if (counts) bins[0] += crossings_.active(row);
+#pragma unroll 1
+    for (int pass = 0; pass < kPasses; ++pass)
+      crossings_.add_list(bins, stride, pass, listed_row, p_.listed, crossings_.length(pass, row),
+                          term);
+  }
+  __device__ void copy_bins(double* to, int to_stride, const double* from, int from_stride) {
+    constexpr int kAtOnce = 8;
+    for (int first = 0; first <= A_; first += kAtOnce) {
+      double values[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k)
+        if (first + k <= A_) values[k] = from[(first + k) * from_stride];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k)
+        if (first + k <= A_) to[(first + k) * to_stride] = values[k];
+    }
   }
 
   // f(0) or f(1) as two_layer_relu gives it.
@@ -262,18 +403,25 @@ class PathBlock {
   // From what happens at each alpha to what holds there. f(1) already has every birth and no death,
   // so F_b starts without all the bins' terms and regains them.
   __device__ void run_along_bins() {
-    for (int64_t e = threadIdx.x; e < kHeight * width_; e += kThreads) {
-      const int64_t row = e / width_, coefficient = e % width_;
-      const int64_t which = coefficient / p_.c, o = coefficient % p_.c;
-      double* const terms = bins_ + row * row_size_ + coefficient;
+    for (int e = threadIdx.x; e < kHeight * width_; e += kThreads) {
+      const int row = Inside ? e % kHeight : e / width_;
+      const int coefficient = Inside ? e / kHeight : e % width_;
+      const int which = coefficient / c_, o = coefficient % c_;
+      double* const terms = &bin(row, 0, coefficient);
+      const int64_t stride = bin_stride();
       double running = 0;
       if (which == 0) running = end(0, o, row);
       if (which == 2) running = sum(2, o, row);
       if (which == 1) {
-        for (int64_t k = 0; k <= p_.A; ++k) running += terms[k * width_];
+        for (int k = 0; k <= A_; ++k) running += terms[k * stride];
         running = end(1, o, row) - running;
       }
-      for (int64_t k = 0; k < p_.A; ++k) terms[k * width_] = running += terms[k * width_];
+      double next = terms[0];
+      for (int k = 0; k < A_; ++k) {
+        running += next;
+        next = terms[(k + 1) * stride];
+        terms[k * stride] = running;
+      }
     }
   }
 
@@ -281,20 +429,20 @@ class PathBlock {
     const double alpha = p_.alphas[k];
     if (alpha == 0.0) return end(0, o, row);
     if (alpha == 1.0) return end(1, o, row);
-    const double* const F = bin(row, k);
-    if (p_.count_active && F[width_ - 1] == 0) {  // the biases, exactly
+    if (p_.count_active && bin(row, k, width_ - 1) == 0) {  // the biases, exactly
       const double a = p_.b2_a ? static_cast<double>(p_.b2_a[pair_ * p_.c + o]) : 0.0;
       const double b = p_.b2_b ? static_cast<double>(p_.b2_b[pair_ * p_.c + o]) : 0.0;
       return blend(alpha, a, b, 0.0);
     }
-    return blend(alpha, F[o], F[p_.c + o], F[2 * p_.c + o]);
+    return blend(alpha, bin(row, k, o), bin(row, k, p_.c + o), bin(row, k, 2 * p_.c + o));
   }
 
   // The loss of a sample at an alpha takes the place of its first coefficient, whether it is
   // classified right that of the second.
   __device__ void evaluate() {
     for (int64_t e = threadIdx.x; e < kHeight * p_.A; e += kThreads) {
-      const int64_t row = e / p_.A, k = e % p_.A, i = first_row_ + row;
+      const int64_t row = Inside ? e % kHeight : e / p_.A, k = Inside ? e / kHeight : e % p_.A;
+      const int64_t i = first_row_ + row;
       if (i >= p_.n) continue;
       double loss = 0, correct = 0;
       if (p_.y) {
@@ -319,26 +467,31 @@ class PathBlock {
         loss = log(total) + (largest - chosen);
         correct = first_largest == label && chosen == largest ? 1.0 : 0.0;
       }
-      bin(row, k)[0] = loss;
-      bin(row, k)[1] = correct;
+      bin(row, k, 0) = loss;
+      bin(row, k, 1) = correct;
     }
   }
 
   const P& p_;
-  Scratch<Tile> scratch_;
-  T* scan_;
-  int64_t pair_, first_row_, width_, row_size_;
-  double *bins_, *sums_;
+  Crossings<Tile, Inside> crossings_;
+  T* scratch_;
+  int turn_ = 0;
+  int64_t pair_, first_row_;
+  int c_, A_, width_;
+  int64_t row_size_;
+  Interval<T>* intervals_;
+  T* weights_;
+  double *shared_bins_, *bins_, *sums_;
 };
 
-template <class Tile>
+template <class Tile, bool Inside>
 __global__ void __launch_bounds__(kThreads, 1)
     path_kernel(PathKernel<typename Tile::Element, typename Tile::Value> p) {
   using T = typename Tile::Value;
   if constexpr (Tile::kTensor && !kTensorCores) return;
   unsigned char* const shared = dynamic_shared();
   Tile tile(shared, p.d, p.x_term, p.w_term);
-  PathBlock<Tile> block(p, shared);
+  PathBlock<Tile, Inside> block(p, shared);
   const int64_t pair = blockIdx.y;
   const int first_row = static_cast<int>(p.first_block + blockIdx.x) * Tile::kTileRows;
   const int n = static_cast<int>(p.n), m = static_cast<int>(p.m);
@@ -355,22 +508,22 @@ __global__ void __launch_bounds__(kThreads, 1)
   block.start();
   for (int t = 0; t < tiles; ++t) {
     const int first = t * kTileColumns;
-    const auto add_bias = [&](T(&z)[Tile::kRows][Tile::kCols], const T* bias) {
-#pragma unroll
-      for (int c = 0; c < Tile::kCols; ++c) {
-        const int j = first + Tile::column(c);
-        const T b = bias && j < m ? bias[pair * p.m + j] : T(0);
-#pragma unroll
-        for (int r = 0; r < Tile::kRows; ++r) z[r][c] = j < m ? tile.z[r][c] + b : T(0);
-      }
-    };
     T z_a[Tile::kRows][Tile::kCols], z_b[Tile::kRows][Tile::kCols];
+    const HeldWeights<T> held = block.fetch_weights(first, 0);
     tile.product(source);
-    add_bias(z_a, p.b1_a);
+#pragma unroll
+    for (int r = 0; r < Tile::kRows; ++r)
+#pragma unroll
+      for (int c = 0; c < Tile::kCols; ++c) z_a[r][c] = tile.z[r][c];
+    // A product's barriers: all are done with the last tile before it, and all see the weights
+    // behind it.
+    if (steps == 0) __syncthreads();
+    block.keep_weights(held, 0);
     tile.product(source);
-    add_bias(z_b, p.b1_b);
-    block.add_tile(z_a, z_b, first);
-    if ((t + 1) % p.tiles_per_part == 0 || t + 1 == tiles) block.end_part();
+    if (steps == 0) __syncthreads();
+    block.add_bias(z_a, z_a, 0, first);
+    block.add_bias(tile.z, z_b, 1, first);
+    block.add_tile(z_a, z_b, first, (t + 1) % p.tiles_per_part == 0 || t + 1 == tiles);
   }
   block.finish();
 }

@@ -11,22 +11,74 @@ namespace {
 
 using cuda::Call;
 
-// The memory of a pair, for samples in blocks of `height`. Where the bins lie in the workspace, as
-// many blocks are launched together as fit into the memory of a group.
+template <class T>
+bool count_active(const Arguments<T>& p) {
+  return p.labels && p.c > 1;
+}
+template <class T>
+int64_t width_of(const Arguments<T>& p) {
+  return coefficients(p.c, count_active(p));
+}
+
+// How a block of a tile works with so much shared memory.
+template <class Tile>
+class PathPlan {
+ public:
+  bool fits, inside, cached = false, intervals_inside = true;
+  int listed, outputs;  // see PathKernel
+  int64_t bytes;        // of shared memory
+
+  PathPlan(int64_t c, int64_t A, int64_t width, int64_t shared_memory)
+      : listed(kMostListed), c_(c), shared_memory_(shared_memory) {
+    fits = inside = place(Shared::kEntries, A + 1, (A + 1) * width * Shared::kHeight, kSumsAtOnce);
+    if (fits) return;
+    // A tile's crossings of a sample fall into not many more bins than a thread would copy.
+    if (A < kTileColumns / 2)
+      fits = cached = place(listed * kTileColumns, A + 1, (A + 1) * cuda::kThreads, kSumsAtOnce);
+    for (; !fits && listed > 0; listed /= fits ? 1 : 2) {
+      const int entries = listed * kTileColumns, least = listed > 1 ? kSumsAtOnce : 1;
+      intervals_inside = place(entries, A + 1, 0, least);
+      fits = intervals_inside || place(entries, 0, 0, least);
+    }
+  }
+  bool roomy() const { return fits && listed == kMostListed; }
+
+ private:
+  using Shared = PathShared<Tile>;
+  static constexpr int kMostListed = Shared::kHeight / Shared::kPasses;
+
+  // The most outputs, but not less than `least`, that leave so much room, if any do.
+  bool place(int entries, int64_t intervals, int64_t doubles, int least) {
+    outputs = static_cast<int>(c_ < kMostOutputs ? c_ : kMostOutputs);
+    for (; outputs >= (c_ < least ? c_ : least); --outputs) {
+      bytes = Shared(entries, intervals, outputs, doubles).bytes;
+      if (bytes <= shared_memory_) return true;
+    }
+    return false;
+  }
+
+  int64_t c_, shared_memory_;
+};
+
+// The memory of a pair, for samples in blocks of a tile's height. Where the bins lie in the
+// workspace, as many blocks are launched together as fit into the memory of a group.
 struct PathMemory {
-  int64_t blocks, units, together, sums, bins, losses;  // the last three in doubles
-  PathMemory(int64_t n, int64_t c, int64_t A, int64_t width, int64_t height, bool bins_outside,
+  int64_t blocks, units, together, sums, bins, intervals, losses;  // the last four in doubles
+  template <class Tile>
+  PathMemory(int64_t n, int64_t c, int64_t A, int64_t width, const PathPlan<Tile>& plan,
              bool labels)
-      : blocks(blocks_of(n, height)), units(blocks_of(n, kUnit)) {
-    const int64_t block_sums = 5 * c * height;
-    const int64_t block_bins = bins_outside ? height * (A + 1) * width : 0;
-    const int64_t fit = cuda::kGroupBytes / (8 * (block_sums + block_bins));
+      : blocks(blocks_of(n, Tile::kTileRows)), units(blocks_of(n, kUnit)) {
+    const int64_t block_sums = 5 * c * Tile::kTileRows;
+    const int64_t block_bins = plan.inside ? 0 : Tile::kTileRows * (A + 1) * width;
+    const int64_t block_intervals = plan.intervals_inside ? 0 : 2 * (A + 1);
+    const int64_t fit = cuda::kGroupBytes / (8 * (block_sums + block_bins + block_intervals));
     together = blocks < fit ? blocks : fit < 1 ? 1 : fit;
     sums = together * block_sums;
     bins = together * block_bins;
+    intervals = together * block_intervals;
     losses = units * A * (labels ? 2 : 1);
   }
-  int64_t doubles() const { return sums + bins + losses; }
+  int64_t doubles() const { return sums + bins + intervals + losses; }
 };
 
 template <class Tile>
@@ -35,11 +87,8 @@ class PathJob {
   using Element = typename Tile::Element;
 
  public:
-  PathJob(const Arguments<T>& p, const Call& call, const Device& device)
-      : p_(p),
-        width_(coefficients(p.c, count_active(p))),
-        inside_(PathShared<Tile>::bytes((p.A + 1) * width_) <= device.shared_memory),
-        memory_(p.n, p.c, p.A, width_, Tile::kTileRows, !inside_, p.labels != nullptr) {
+  PathJob(const Arguments<T>& p, const Call& call, const PathPlan<Tile>& plan)
+      : p_(p), plan_(plan), memory_(p.n, p.c, p.A, width_of(p), plan, p.labels != nullptr) {
     const int64_t weights = Tile::kTensor ? 2 * 2 * split_size(p.m, p.d, call.terms) : 0;
     group_ = group_of(p.P, 8 * memory_.doubles() + weights);
   }
@@ -53,6 +102,7 @@ class PathJob {
     auto* const b_terms = space.take<uint16_t>(group_ * w_size);
     auto* const sums = space.take<double>(group_ * memory_.sums);
     auto* const bins = space.take<double>(group_ * memory_.bins);
+    auto* const intervals = space.take<Interval<T>>(group_ * memory_.intervals / 2);
     auto* const losses = space.take<double>(group_ * memory_.losses);
     call.bytes = space.bytes();
     if (call.workspace == nullptr) return nullptr;
@@ -63,7 +113,9 @@ class PathJob {
     k.units = memory_.units;
     k.tiles_per_part = blocks_of(blocks_of(p_.m, kTileColumns), parts_of_columns(p_.n, p_.m));
     k.sums = sums;
-    k.bins = inside_ ? nullptr : bins;
+    k.bins = plan_.inside ? nullptr : bins;
+    k.intervals = plan_.intervals_inside ? nullptr : intervals;
+    k.outputs = plan_.outputs, k.listed = plan_.listed, k.cached = plan_.cached;
     k.count_active = count_active(p_);
     if constexpr (Tile::kTensor) {
       k.x = x_terms, k.w_a = a_terms, k.w_b = b_terms;
@@ -92,13 +144,13 @@ class PathJob {
       k.b2_a = from(p_.a.b2, p_.c), k.b2_b = from(p_.b.b2, p_.c);
       k.losses = losses;
       k.correct = p_.labels ? losses + pairs * memory_.units * p_.A : nullptr;
-      const int64_t bytes = PathShared<Tile>::bytes(inside_ ? (p_.A + 1) * width_ : 0);
+      const auto kernel = plan_.inside ? &path_kernel<Tile, true> : &path_kernel<Tile, false>;
       for (k.first_block = 0; k.first_block < memory_.blocks; k.first_block += memory_.together) {
         const int64_t left = memory_.blocks - k.first_block;
         const dim3 grid(static_cast<unsigned>(left < memory_.together ? left : memory_.together),
                         static_cast<unsigned>(pairs));
         LMC_CUDA_TRY(
-            launch(&path_kernel<Tile>, grid, kThreads, static_cast<size_t>(bytes), call.stream, k));
+            launch(kernel, grid, kThreads, static_cast<size_t>(plan_.bytes), call.stream, k));
       }
       const MeanLosses mean{pairs,
                             memory_.units,
@@ -116,8 +168,6 @@ class PathJob {
   }
 
  private:
-  static bool count_active(const Arguments<T>& p) { return p.labels && p.c > 1; }
-
   const char* split(int64_t pairs, int64_t rows, const float* from, uint16_t* to,
                     const Call& call) const {
     return split_terms({pairs, rows, p_.d, from, p_.d, rows * p_.d, nullptr, 0, to}, call.terms,
@@ -125,28 +175,51 @@ class PathJob {
   }
 
   const Arguments<T>& p_;
-  int64_t width_;
-  bool inside_;
+  PathPlan<Tile> plan_;
   PathMemory memory_;
   int64_t group_;
 };
 
+template <class Tile, class T>
+PathPlan<Tile> plan_of(const Arguments<T>& p, const Device& device) {
+  return {p.c, p.A, width_of(p), device.shared_memory};
+}
+
+template <class Tile, class T>
+const char* run(const Arguments<T>& p, Call& call, const PathPlan<Tile>& plan) {
+  return PathJob<Tile>(p, call, plan).run(call);
+}
+
+// Which height changes no bit. A tall tile reads the weights half as often, but its bins may not
+// fit, and its blocks may leave more of the device idle.
 template <int Terms>
 const char* run_tensor(const Arguments<float>& p, Call& call, const Device& device) {
   using Tall = TensorTile<64, Terms, 2>;
   using Low = TensorTile<32, Terms, 2>;
-  if (PathShared<Tall>::bytes(0) <= device.shared_memory)
-    return PathJob<Tall>(p, call, device).run(call);
-  return PathJob<Low>(p, call, device).run(call);
+  const auto tall = plan_of<Tall>(p, device);
+  const auto low = plan_of<Low>(p, device);
+  const auto rounds = [&](int64_t height) {
+    return blocks_of(blocks_of(p.n, height) * p.P, device.processors);
+  };
+  // A low tile is taken for 5/8 of a tall one's time.
+  const bool idle = 5 * rounds(32) < 8 * rounds(64);
+  if (!tall.roomy() || (low.inside && (!tall.inside || idle))) return run(p, call, low);
+  return run(p, call, tall);
+}
+
+template <class T>
+const char* prepare(const Arguments<T>& p, const Call& call, Device& device) {
+  if (p.A >= kMostAlphas) return "path_losses takes fewer than 2^24 alphas on a GPU";
+  return use_device(call.device, &device);
 }
 
 const char* path_losses_float32(const Arguments<float>& p, Call& call) {
   Device device{};
-  LMC_CUDA_TRY(use_device(call.device, &device));
+  LMC_CUDA_TRY(prepare(p, call, device));
   if (!device.tensor_cores) call.terms = 0;
   switch (call.terms) {
     case 0:
-      return PathJob<SimtTile<float, 64>>(p, call, device).run(call);
+      return run(p, call, plan_of<SimtTile<float, 64>>(p, device));
     case 1:
       return run_tensor<1>(p, call, device);
     case 2:
@@ -158,9 +231,9 @@ const char* path_losses_float32(const Arguments<float>& p, Call& call) {
 
 const char* path_losses_float64(const Arguments<double>& p, Call& call) {
   Device device{};
-  LMC_CUDA_TRY(use_device(call.device, &device));
+  LMC_CUDA_TRY(prepare(p, call, device));
   call.terms = 0;
-  return PathJob<SimtTile<double, 16>>(p, call, device).run(call);
+  return run(p, call, plan_of<SimtTile<double, 16>>(p, device));
 }
 
 const CudaKernel float32{"path_losses.float32", &path_losses_float32};

@@ -32,6 +32,7 @@ class Settings:
     warpgroups: bool = True
     shared_memory: int = 227 * 1024
     float64_rate: float = 1e8
+    processors: int = 1
 
 
 class _Settings(ctypes.Structure):
@@ -42,6 +43,7 @@ class _Settings(ctypes.Structure):
         ("warpgroups", ctypes.c_int),
         ("shared_memory", ctypes.c_int64),
         ("float64_rate", ctypes.c_double),
+        ("processors", ctypes.c_int),
     )
 
 
@@ -127,6 +129,7 @@ def _given(settings: Settings) -> _Settings:
         settings.warpgroups,
         settings.shared_memory,
         settings.float64_rate,
+        settings.processors,
     )
 
 

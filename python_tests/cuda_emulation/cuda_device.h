@@ -275,6 +275,9 @@ inline void sine_cosine_2pi(double turns, double* sine, double* cosine) {
   *cosine = std::cos(2 * M_PI * turns);
 }
 
+// Off by about what the machine may be off by.
+inline float approximate_quotient(float a, float b) { return a / b * (1.0f + 0x1p-22f); }
+
 inline void copy_async(void* shared, const void* global, bool valid) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0)) {
@@ -422,8 +425,9 @@ struct Device {
   bool tensor_cores, warpgroups;
   int64_t shared_memory;
   double float64_rate;
+  int processors;
 };
-inline Device emulated_device{true, true, 227 * 1024, 1e8};
+inline Device emulated_device{true, true, 227 * 1024, 1e8, 1};
 inline const char* use_device(int, Device* device) {
   *device = emulated_device;
   return nullptr;

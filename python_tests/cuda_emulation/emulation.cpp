@@ -57,6 +57,7 @@ struct Settings {
   int terms, thread_order, tensor_cores, warpgroups;
   int64_t shared_memory;
   double float64_rate;
+  int processors;
 };
 
 template <class Function, class Arguments>
@@ -64,7 +65,7 @@ const char* run(const char* name, const Arguments& arguments, const Settings& se
   using namespace lmc;
   emulation::thread_order = settings.thread_order;
   cuda::emulated_device = {settings.tensor_cores != 0, settings.warpgroups != 0,
-                           settings.shared_memory, settings.float64_rate};
+                           settings.shared_memory, settings.float64_rate, settings.processors};
   auto* function = find_cuda_kernel<Function>(name);
   if (function == nullptr) return "no such kernel";
   cuda::Call call{0, nullptr, settings.terms, nullptr, 0};

@@ -660,26 +660,37 @@ def test_path_crossings_on_a_grid_alpha_and_ties_at_zero(
     check_path(a, b, x, y, grid(alphas), settings)
 
 
-@pytest.mark.parametrize("cross_entropy", [False, True])
-def test_path_bits_do_not_depend_on_where_the_bins_are(cross_entropy: bool) -> None:
-    a, b = (network_of(70, 5, 4, P=2, seed=seed) for seed in (1, 2))
-    x, y = data_of(70, 5, 4, cross_entropy)
-    # Bins in shared memory, then outside, for tall tiles, low ones, and without tensor cores.
-    kinds = ((True, 2**20, 107 * 1024), (True, LOW, 80 * 1024), (False, 2**20, 64 * 1024))
-    results = []
-    for tensor, *sizes in kinds:
-        inside, outside = (
-            emulation.path_losses(
-                a, b, x, y, grid(5), Settings(tensor_cores=tensor, shared_memory=size)
-            )
-            for size in sizes
+@pytest.mark.parametrize(
+    ("tensor_cores", "dtype", "sizes"),
+    [
+        # Shared memory for bins in it, for copies of them, for lists of many and of few samples;
+        # on tensor cores the last three are too little for tall tiles, the sizes before for low ones.
+        (True, torch.float32, (227, 190, 170, 120, 114, 100, 95)),
+        (False, torch.float32, (227, 90, 70, 64)),
+        (False, torch.float64, (227, 75, 64)),
+    ],
+)
+@pytest.mark.parametrize(("c", "cross_entropy"), [(1, False), (4, False), (4, True), (13, True)])
+def test_path_bits_do_not_depend_on_where_the_bins_are(
+    tensor_cores: bool, dtype: torch.dtype, sizes: tuple[int, ...], c: int, cross_entropy: bool
+) -> None:
+    a, b = (network_of(150, 5, c, seed=seed, dtype=dtype) for seed in (1, 2))
+    x, y = data_of(70, 5, c, cross_entropy, dtype)
+    results = [
+        emulation.path_losses(
+            a,
+            b,
+            x,
+            y,
+            grid(5),
+            Settings(tensor_cores=tensor_cores, shared_memory=size * 1024, thread_order=order),
         )
-        assert not inside[0].isnan().any()
-        assert torch.equal(inside[0], outside[0])
-        if cross_entropy:
-            assert torch.equal(inside[1], outside[1])
-        results.append(inside[0])
-    assert torch.equal(results[1], results[0])
+        for order, size in enumerate(sizes)
+    ]
+    assert not results[0][0].isnan().any()
+    for losses, accuracies in results[1:]:
+        assert torch.equal(losses, results[0][0])
+        assert accuracies is None or torch.equal(accuracies, results[0][1])
 
 
 def test_path_bins_beyond_a_groups_memory_take_several_launches() -> None:

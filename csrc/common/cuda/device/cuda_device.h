@@ -34,6 +34,13 @@ inline __device__ void sine_cosine_2pi(double turns, double* sine, double* cosin
   sincospi(2.0 * turns, sine, cosine);
 }
 
+// a / b to a few units in the last place; anything where b is below the least normal number.
+inline __device__ float approximate_quotient(float a, float b) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(b));
+  return a * inverse;
+}
+
 // Copies 16 bytes from global to shared memory, or writes zeros when `valid` is false.
 inline __device__ void copy_async(void* shared, const void* global, bool valid) {
 #if __CUDA_ARCH__ >= 800
@@ -209,6 +216,7 @@ struct Device {
   bool warpgroups;        // 9.0: so far as the kernel has_warpgroups()
   int64_t shared_memory;  // bytes that a block may have
   double float64_rate;    // roughly: multiply-adds a second that may be hoped for
+  int processors;         // multiprocessors
 };
 
 // Makes a device the current one of this thread, as torch has made it already, and says what it
@@ -226,7 +234,7 @@ inline const char* use_device(int index, Device* device) {
     error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
   // Units for float64: 32 or 64 a multiprocessor on the large chips, else 2.
   const double units = minor == 0 && major < 12 ? 32 : 2;
-  *device = {major >= 8, major == 9, shared, 0.3e9 * units * processors};
+  *device = {major >= 8, major == 9, shared, 0.3e9 * units * processors, processors};
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 

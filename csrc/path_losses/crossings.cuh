@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+// Crossing neurons of a tile: counted, located among the alphas and listed sample by sample by the
+// threads that hold their pre-activations, then added to the bins by the bins' owners.
+//
+// The order of a list, and so of every bin's sum, follows from the columns alone: passes in order,
+// in each the groups of the tile in order, in each the lanes of a row in order, in each the lane's
+// columns of that pass in order.
+#pragma once
+
+#include "path_losses/path_memory.cuh"
+
+namespace lmc::path_losses {
+
+// An entry's key: its bin, whether the neuron dies, and its column in the tile.
+inline constexpr int kBinShift = 8;
+inline constexpr uint32_t kDies = 128, kColumn = 127;
+
+// A number in each of the four bytes: how many bits are set in it.
+LMC_HOST_DEVICE inline uint32_t bits_of_bytes(uint32_t bits) {
+  bits -= bits >> 1 & 0x55555555u;
+  bits = (bits & 0x33333333u) + (bits >> 2 & 0x33333333u);
+  return (bits + (bits >> 4)) & 0x0f0f0f0fu;
+}
+LMC_HOST_DEVICE inline uint32_t sum_of_bytes(uint32_t bytes) { return bytes * 0x01010101u >> 24; }
+
+// The k that a crossing at t falls to on an equally spaced grid, but for rounding; at most A.
+LMC_HOST_DEVICE inline int guess_bin(float t, float scale, int A) {
+  const float shifted = (t * scale + 0.49999f) + 8388608.0f;  // rounds to an integer
+  const auto k = static_cast<int>(bits_of(shifted) & 0x7fffffu);
+  return k < A ? k : A;
+}
+
+// A thread's part of a tile: which of its pre-activations cross, and the places of its entries.
+// Bit r 8 + c stands for z[r][c], byte r for row(r). To spread its stores over the banks a thread
+// takes its rows in turn, beginning with another one than the lanes of the same rows: slot i is
+// then row(turn(i)).
+template <class Tile, bool Inside>
+class Crossings {
+  using T = typename Tile::Value;
+  using Shared = PathShared<Tile>;
+  static constexpr int kRows = Tile::kRows, kCols = Tile::kCols;
+  static constexpr int kPasses = Shared::kPasses, kPassColumns = Shared::kPassColumns;
+  static_assert(kCols == 8 && (kRows == 1 || kRows == 2 || kRows == 4) && Tile::kGroups <= 4);
+  using Values = T[kRows][kCols];
+
+ public:
+  __device__ Crossings(unsigned char* shared, const Shared& places, int entries)
+      : counts_(reinterpret_cast<uint32_t*>(shared + Shared::kCounts)),
+        numbers_(reinterpret_cast<T*>(shared + Shared::kLists)),
+        keys_(reinterpret_cast<uint32_t*>(shared + places.keys)),
+        entries_(entries) {}
+  // From one of an entry's numbers to the next.
+  __device__ int next_number() const {
+    return Shared::numbers(Inside ? Shared::kEntries : entries_);
+  }
+
+  // Before the first tile: groups that do not exist count nothing.
+  __device__ void start() {
+    for (int e = threadIdx.x; e < (kPasses + 1) * Shared::kHeight; e += kThreads) counts_[e] = 0;
+  }
+
+  // Finds the crossings and tells the block how many there are, behind a barrier.
+  __device__ void count(const Values& z_a, const Values& z_b, bool count_active) {
+    crossing_ = active_ = 0;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+#pragma unroll
+      for (int c = 0; c < kCols; ++c) {
+        const bool active_a = !(z_a[r][c] <= T(0)), active_b = !(z_b[r][c] <= T(0));
+        crossing_ |= active_a != active_b ? 1u << (r * 8 + c) : 0u;
+        active_ |= active_a ? 1u << (r * 8 + c) : 0u;
+      }
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass)
+      before_[pass] =
+          lanes_before(bits_of_bytes(crossing_ & kPassMask << pass * kPassColumns), pass);
+    if (count_active) lanes_before(bits_of_bytes(active_), kPasses);
+  }
+
+  // Into the order of slots.
+  __device__ void turn(Values& z_a, Values& z_b) {
+    turn_values(z_a);
+    turn_values(z_b);
+    crossing_ = turned(crossing_);
+    active_ = turned(active_);
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) before_[pass] = turned(before_[pass]);
+  }
+
+  // Lists the crossings of a pass in rows first ... first + rows - 1, into lists of so many rows.
+  // The numbers are -|z_a|, |z_b| and -(|z_a| + |z_b|), times factors(c, numbers). `list` counts
+  // the lists before these.
+  template <class Factors>
+  __device__ void gather(const Values& z_a, const Values& z_b, int pass, int list, int first,
+                         int rows, const Interval<T>* intervals, int A, const Factors& factors) {
+    uint32_t bits = crossing_;
+    int place[kRows];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int row = Tile::row(turn(i));
+      const uint32_t counts = counts_[pass * Shared::kHeight + row];
+      const uint32_t groups = sum_of_bytes(counts & ((1u << 8 * Tile::group()) - 1u));
+      const auto before = static_cast<int>(groups + (before_[pass] >> 8 * i & 255u));
+      if (row < first || row >= first + rows) bits &= ~(255u << 8 * i);
+      place[i] = (list * Shared::kListLength + before) * rows + row - first;
+    }
+    const auto scale = static_cast<float>(A - 1);
+#pragma unroll
+    for (int c = pass * kPassColumns; c < (pass + 1) * kPassColumns; ++c) {
+      T factor[3];
+      factors(c, factor);
+      T size_a[kRows], size_b[kRows], size[kRows];
+      int bin[kRows];
+      bool wrong = false;
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const T za = z_a[i][c], zb = z_b[i][c];
+        size_a[i] = za < T(0) ? -za : za;
+        size_b[i] = zb < T(0) ? -zb : zb;
+        size[i] = size_a[i] + size_b[i];
+        const float t =
+            approximate_quotient(static_cast<float>(size_a[i]), static_cast<float>(size[i]));
+        bin[i] = guess_bin(t, scale, A);
+        const Interval<T> interval = intervals[bin[i]];
+        const bool right =
+            interval.before * size[i] < size_a[i] && !(interval.at * size[i] < size_a[i]);
+        wrong |= !right && (bits >> (8 * i + c) & 1u);
+      }
+      if (wrong) locate(size_a, size, intervals, A, bin);
+#pragma unroll
+      for (int i = 0; i < kRows; ++i)
+        if (bits >> (8 * i + c) & 1u) {
+          T* const to = numbers_ + place[i];
+          to[0] = -size_a[i] * factor[0];
+          to[next_number()] = size_b[i] * factor[1];
+          to[2 * next_number()] = -size[i] * factor[2];
+          keys_[place[i]] = static_cast<uint32_t>(bin[i]) << kBinShift |
+                            (z_a[i][c] <= T(0) ? 0u : kDies) |
+                            static_cast<uint32_t>(Tile::column(c));
+          place[i] += rows;
+        }
+    }
+  }
+
+  // How many entries a row has in a pass, and how many of its neurons are active in a.
+  __device__ int length(int pass, int row) const {
+    return static_cast<int>(sum_of_bytes(counts_[pass * Shared::kHeight + row]));
+  }
+  __device__ int active(int row) const { return length(kPasses, row); }
+
+  // Adds list `list` of a row to bins that this thread owns, `stride` doubles from one to the next.
+  // Bins of four entries are read at a time; where two are the same, the later entry takes over the
+  // sum of the earlier one.
+  template <class Term>
+  __device__ void add_list(double* bins, int stride, int list, int row, int rows, int count,
+                           const Term& term) const {
+    const int begin = list * Shared::kListLength * rows + row;
+    uint32_t key[kWindow];
+    T number[kWindow];
+    const auto fetch = [&](int first) {
+#pragma unroll
+      for (int e = 0; e < kWindow; ++e) {
+        const int at = begin + (first + e) * rows;
+        key[e] = keys_[at];
+        number[e] = term.number(numbers_ + at, key[e]);
+      }
+    };
+    if (count > 0) fetch(0);
+    for (int first = 0; first < count; first += kWindow) {
+      int at[kWindow];
+      double sum[kWindow], added[kWindow];
+#pragma unroll
+      for (int e = 0; e < kWindow; ++e) {
+        at[e] = first + e < count ? static_cast<int>(key[e] >> kBinShift) * stride : 0;
+        sum[e] = bins[at[e]];
+        added[e] = static_cast<double>(term.value(number[e], key[e]));
+      }
+      if (first + kWindow < count) fetch(first + kWindow);
+#pragma unroll
+      for (int e = 0; e < kWindow; ++e) {
+#pragma unroll
+        for (int f = 0; f < e; ++f)
+          if (at[f] == at[e]) sum[e] = sum[f];
+        sum[e] += added[e];
+      }
+#pragma unroll
+      for (int e = 0; e < kWindow; ++e)
+        if (first + e < count) bins[at[e]] = sum[e];
+    }
+  }
+
+ private:
+  static constexpr int kWindow = 4;
+  static constexpr uint32_t kPassMask = ((1u << kPassColumns) - 1u) * 0x01010101u;
+
+  static __device__ int lane() { return static_cast<int>(threadIdx.x) % Tile::kLanesPerRow; }
+  static __device__ int turn(int i) { return (i + lane()) % kRows; }
+
+  static __device__ void turn_values(Values& z) {
+#pragma unroll
+    for (int by = 1; by < kRows; by *= 2) {
+      const bool moves = (lane() & by) != 0;
+#pragma unroll
+      for (int c = 0; c < kCols; ++c) {
+        T old[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) old[r] = z[r][c];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) z[r][c] = moves ? old[(r + by) % kRows] : old[r];
+      }
+    }
+  }
+  static __device__ uint32_t turned(uint32_t bytes) {
+    constexpr int kBits = 8 * kRows;
+    const int by = 8 * turn(0);
+    return by == 0 ? bytes : bytes >> by | bytes << (kBits - by);  // what is above kBits is unused
+  }
+
+  // From numbers by row to the sums of the lanes before this one in the same rows; all lanes' are
+  // this group's count.
+  __device__ uint32_t lanes_before(uint32_t own, int count) {
+    uint32_t before = 0, total = own;
+#pragma unroll
+    for (int distance = 1; distance < Tile::kLanesPerRow; distance *= 2) {
+      const uint32_t other = __shfl_xor_sync(~0u, total, distance);
+      if (lane() & distance) before += other;
+      total += other;
+    }
+    if (lane() == 0) {
+      auto* const bytes = reinterpret_cast<unsigned char*>(counts_ + count * Shared::kHeight);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        bytes[Tile::row(r) * 4 + Tile::group()] = static_cast<unsigned char>(total >> 8 * r);
+    }
+    return before;
+  }
+
+  // For each the first k with alphas[k] size >= size_a, A if there is none; 0 where that is NaN.
+  static __device__ void locate(const T (&size_a)[kRows], const T (&size)[kRows],
+                                const Interval<T>* intervals, int A, int (&bin)[kRows]) {
+    int most = 1;
+    while (most <= A / 2) most *= 2;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) bin[i] = 0;
+    for (; most > 0; most /= 2)
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const int further = bin[i] + most;  // intervals[further].before is the alpha before it
+        if (further <= A && intervals[further].before * size[i] < size_a[i]) bin[i] = further;
+      }
+  }
+
+  uint32_t* counts_;  // (passes and active, height): a byte each group
+  T* numbers_;        // (3, lists, entries, rows)
+  uint32_t* keys_;    // (lists, entries, rows)
+  int entries_;
+  uint32_t crossing_ = 0, active_ = 0, before_[kPasses];
+};
+
+}  // namespace lmc::path_losses
