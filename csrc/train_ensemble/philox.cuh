@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The random numbers of philox-inl.h, which has their definition, for one thread or a block.
+// The random numbers of philox-inl.h, which has their definition, for one thread.
 #pragma once
 
 #include "cuda_device.h"
@@ -42,34 +42,6 @@ inline __device__ double2 two_normals(uint64_t seed, uint64_t q, uint64_t step) 
   double sine, cosine;
   cuda::sine_cosine_2pi(uniform(block.c, block.d), &sine, &cosine);
   return {size * cosine, size * sine};
-}
-
-// The order in which an epoch visits n samples, by a block; `choices` has room for n. The numbers
-// are drawn by all threads, the exchanges are one thread's.
-template <int Threads>
-__device__ void fill_shuffle(uint64_t seed, int n, uint64_t epoch, uint32_t* choices,
-                             uint32_t* order) {
-  __syncthreads();  // the last epoch is not read any more
-  for (int b = static_cast<int>(threadIdx.x); b < (n + 3) / 4; b += Threads) {
-    const PhiloxBlock block = philox(seed, static_cast<uint64_t>(b), epoch, kShuffles);
-    const auto choose = [&](int i, uint32_t word) {
-      if (i >= n) return;
-      choices[i] = static_cast<uint32_t>(word * (static_cast<uint64_t>(i) + 1) >> 32);
-      order[i] = static_cast<uint32_t>(i);
-    };
-    choose(4 * b, block.a);
-    choose(4 * b + 1, block.b);
-    choose(4 * b + 2, block.c);
-    choose(4 * b + 3, block.d);
-  }
-  __syncthreads();
-  if (threadIdx.x == 0)
-    for (int i = n - 1; i > 0; --i) {
-      const uint32_t j = choices[i], other = order[j];
-      order[j] = order[i];
-      order[i] = other;
-    }
-  __syncthreads();
 }
 
 }  // namespace lmc::train_ensemble

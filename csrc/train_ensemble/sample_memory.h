@@ -57,6 +57,7 @@ struct SampleMemory {
   int* labels;   // (rows)
   int* chosen;   // (batch): the samples of a step
   double* scratch;
+  bool has_lists;  // those of a shuffle fit into what is free between steps, which begins at g1
 
   LMC_HOST_DEVICE SampleMemory(const SampleShape& z, int rows, cuda::Workspace& space)
       : w1(space.take<T>(int64_t{z.m4} * z.d_pitch)),
@@ -69,7 +70,15 @@ struct SampleMemory {
         f(space.take<T>(int64_t{rows} * z.c)),
         labels(space.take<int>(rows)),
         chosen(space.take<int>(z.mini_batches ? z.batch : 0)),
-        scratch(space.take<double>(2 * cuda::kMostWarps)) {}
+        scratch(space.take<double>(2 * cuda::kMostWarps)),
+        has_lists(false) {
+    cuda::Workspace free(nullptr);
+    free.take<T>(int64_t{z.groups1} * z.m4 * z.d_pitch);
+    free.take<T>(z.train_w2 ? int64_t{z.groups2} * z.c * z.m_pitch : 0);
+    free.take<T>(int64_t{rows} * z.m_pitch);
+    free.take<T>(int64_t{rows} * z.d_pitch);
+    has_lists = z.mini_batches && 2 * int64_t{z.n} * 4 <= free.bytes();
+  }
 };
 
 // Samples of a tile: few where the step has few, or where the activations of more would take too

@@ -17,27 +17,12 @@
 #pragma once
 
 #include "common/cuda/block_sums.cuh"
+#include "train_ensemble/batches.cuh"
 #include "train_ensemble/descent.cuh"
-#include "train_ensemble/philox.cuh"
+#include "train_ensemble/four.cuh"
 #include "train_ensemble/sample_memory.h"
 
 namespace lmc::train_ensemble {
-
-template <class T>
-struct alignas(16) Four {
-  T v[4];
-};
-template <class T>
-__device__ Four<T> four(const T* from) {
-  return *reinterpret_cast<const Four<T>*>(from);
-}
-
-// A run that, if it only evaluates, takes the samples in ranges.
-template <class T>
-struct SampleRun : Run<T> {
-  int64_t range, first_range, ranges;
-  double* shares;  // (S, ranges)
-};
 
 template <class T, int Rows>
 class SampleStudent {
@@ -46,8 +31,7 @@ class SampleStudent {
 
   __device__ SampleStudent(const SampleRun<T>& run, int64_t s, const SampleShape& z,
                            const SampleMemory<T>& memory)
-      : run_(run), p_(run.problem), z_(z), a_(memory), s_(s) {
-    if (z_.mini_batches && !run.evaluate) epoch_ = run.epochs[s];
+      : run_(run), p_(run.problem), z_(z), a_(memory), s_(s), batches_(run, s) {
     const T* const w1 = p_.w1_out + s * z_.m * z_.d;
     const T* const w2 = p_.w2_out + s * z_.c * z_.m;
     for (int e = tid(); e < z_.m4 * z_.d_pitch; e += kThreads) {
@@ -64,7 +48,10 @@ class SampleStudent {
   // all n samples.
   __device__ double loss(int64_t t) {
     const bool batch = p_.method == Method::sgd && !run_.evaluate;
-    if (batch && z_.mini_batches) choose_batch(t);
+    if (batch && z_.mini_batches) {
+      batches_.choose(t, a_.has_lists ? reinterpret_cast<uint32_t*>(a_.g1) : nullptr, a_.chosen);
+      __syncthreads();
+    }
     const int count = batch ? z_.batch : z_.n;
     int first = 0, last = count;
     if (run_.evaluate) {
@@ -91,7 +78,6 @@ class SampleStudent {
   __device__ void store() {
     copy(z_.m, z_.d, a_.w1, z_.d_pitch, p_.w1_out + s_ * z_.m * z_.d, z_.d);
     if (z_.train_w2) copy(z_.c, z_.m, a_.w2, z_.m_pitch, p_.w2_out + s_ * z_.c * z_.m, z_.m);
-    if (z_.mini_batches && tid() == 0) run_.epochs[s_] = epoch_;
   }
 
  private:
@@ -150,26 +136,6 @@ class SampleStudent {
       __syncthreads();
     }
     return sum;
-  }
-
-  // Which samples step t takes: batches are laid end to end over the shuffled epochs.
-  __device__ void choose_batch(int64_t t) {
-    uint32_t* const order = run_.orders + s_ * 2 * z_.n;
-    const int64_t start = t * z_.batch;
-    for (int done = 0; done < z_.batch;) {
-      const int64_t epoch = (start + done) / z_.n;
-      const int at = static_cast<int>((start + done) % z_.n);
-      if (epoch != epoch_) {
-        fill_shuffle<kThreads>(p_.seeds[s_], z_.n, static_cast<uint64_t>(epoch), order + z_.n,
-                               order);
-        epoch_ = epoch;
-      }
-      const int left = z_.n - at, take = z_.batch - done < left ? z_.batch - done : left;
-      for (int i = tid(); i < take; i += kThreads)
-        a_.chosen[done + i] = static_cast<int>(order[at + i]);
-      done += take;
-    }
-    __syncthreads();
   }
 
   // Samples beyond the last are zero.
@@ -395,7 +361,7 @@ class SampleStudent {
   const SampleShape& z_;
   const SampleMemory<T> a_;
   const int64_t s_;
-  int64_t epoch_ = -1;
+  Batches<T, kThreads> batches_;
 };
 
 }  // namespace lmc::train_ensemble

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // train_ensemble on a GPU: a block trains a student, in shared memory where a student fits.
 #include "common/cuda_kernels.h"
+#include "train_ensemble/lane_student.cuh"
 #include "train_ensemble/population_student.cuh"
 #include "train_ensemble/sample_student.cuh"
 
@@ -105,6 +106,33 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 1)
     p.run.shares[s * p.run.ranges + p.run.first_range + blockIdx.y] = loss;
 }
 
+template <class T>
+struct TrainOnLanes {
+  SampleRun<T> run;
+  LaneShape shape;
+};
+
+template <class T, int Lanes, int Wide>
+__global__ void __launch_bounds__(kLaneThreads, sizeof(T) == 8 ? 2
+                                                : Wide == 12   ? 4
+                                                               : 3)
+    train_on_lanes_kernel(TrainOnLanes<T> p) {
+  const int64_t s = blockIdx.x;
+  if (!p.run.evaluate && p.run.status[s] != kRunning) return;
+  const LaneMemory<T> memory(p.shape, dynamic_shared());
+  LaneStudent<T, Lanes, Wide> student(p.run, s, p.shape, memory);
+  const double loss = descend(p.run, s, student);
+  if (p.run.evaluate && threadIdx.x == 0)
+    p.run.shares[s * p.run.ranges + p.run.first_range + blockIdx.y] = loss;
+}
+
+template <class T, int Wide>
+const char* launch_on_lanes(const TrainOnLanes<T>& p, dim3 grid, const Call& call) {
+  return launch(p.shape.lanes == 16 ? &train_on_lanes_kernel<T, 16, Wide>
+                                    : &train_on_lanes_kernel<T, 32, Wide>,
+                grid, kLaneThreads, static_cast<size_t>(p.shape.bytes), call.stream, p);
+}
+
 struct AddShares {
   int64_t S, ranges;
   const double* shares;  // (S, ranges)
@@ -118,6 +146,22 @@ __global__ void __launch_bounds__(kThreads) add_shares_kernel(AddShares p) {
   double sum = 0;
   for (int64_t r = 0; r < p.ranges; ++r) sum += p.shares[s * p.ranges + r];
   p.loss[s] = sum;
+}
+
+// The kernel for one range of samples, or for steps: of small students, or of others.
+template <class T>
+const char* launch_on_samples(const SampleRun<T>& run, const LaneShape& lanes,
+                              const StudentMemory& memory, int rows, dim3 grid, const Call& call) {
+  if (lanes.lanes > 0) {
+    const TrainOnLanes<T> p{run, lanes};
+    if constexpr (sizeof(T) == 4)
+      if (lanes.wide == 20) return launch_on_lanes<T, 20>(p, grid, call);
+    return launch_on_lanes<T, 12>(p, grid, call);
+  }
+  const TrainOnSamples<T> p{run, SampleShape(run.problem, rows), memory};
+  return launch(rows == 64 ? &train_on_samples_kernel<T, 64> : &train_on_samples_kernel<T, 16>,
+                grid, kThreads, memory.global == nullptr ? static_cast<size_t>(memory.bytes) : 0,
+                call.stream, p);
 }
 
 template <class T>
@@ -137,13 +181,17 @@ const char* train_on_samples(const Run<T>& run, Call& call) {
   const int64_t most = blocks_of(kBlocks, S < 1 ? 1 : S);
   const int64_t together = q.ranges < most ? q.ranges : most;
 
-  const SampleShape shape(p, rows);
+  const LaneShape lanes = lane_shape(p);
+  const bool on_lanes = lanes.lanes > 0;
   Workspace one(nullptr);
-  SampleMemory<T>(shape, rows, one);
-  const bool shared = resident(one.bytes(), device);
+  const SampleMemory<T> memory(SampleShape(p, rows), rows, one);
+  const bool shared = on_lanes || resident(one.bytes(), device);
+  const bool lists = on_lanes ? lanes.lists : memory.has_lists;
   Workspace space(call.workspace);
   auto* const global = space.take<unsigned char>(shared ? 0 : S * together * one.bytes());
   q.shares = space.take<double>(run.evaluate ? S * q.ranges : 0);
+  q.heads =
+      space.take<uint32_t>(run.orders == nullptr || run.evaluate || lists ? 0 : S * p.sizes.n);
   call.bytes = space.bytes();
   if (call.workspace == nullptr) return nullptr;
 
@@ -151,10 +199,8 @@ const char* train_on_samples(const Run<T>& run, Call& call) {
     const int64_t left = q.ranges - q.first_range;
     const dim3 grid(static_cast<unsigned>(S),
                     static_cast<unsigned>(left < together ? left : together));
-    const TrainOnSamples<T> k{q, shape, {shared ? nullptr : global, one.bytes()}};
     LMC_CUDA_TRY(
-        launch(rows == 64 ? &train_on_samples_kernel<T, 64> : &train_on_samples_kernel<T, 16>, grid,
-               kThreads, shared ? static_cast<size_t>(one.bytes()) : 0, call.stream, k));
+        launch_on_samples(q, lanes, {shared ? nullptr : global, one.bytes()}, rows, grid, call));
   }
   if (!run.evaluate) return nullptr;
   return launch(&add_shares_kernel, dim3(static_cast<unsigned>(blocks_of(S, kThreads))), kThreads,

@@ -256,6 +256,9 @@ inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline unsigned atomicOr(unsigned* address, unsigned value) {
   return std::exchange(*address, *address | value);
 }
+inline unsigned atomicExch(unsigned* address, unsigned value) {
+  return std::exchange(*address, value);
+}
 template <class T>
 T __ldg(const T* address) {
   return *address;

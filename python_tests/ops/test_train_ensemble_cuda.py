@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from compare import assert_close
-from test_train_ensemble import FIELDS, objectives, single, students
+from test_train_ensemble import FIELDS, normal, objectives, single, students
 from test_train_ensemble_rules import KINDS, TEACHER, problem, rows, same_result, students_of
 from torch import Tensor
 from training_checks import (
@@ -22,9 +22,9 @@ import lmc_fast
 from lmc_fast import EnsembleResult, _native
 from lmc_fast.ensemble import ensemble_problem
 from lmc_fast.ops import _cuda
-from lmc_fast.ops._train_ensemble import fused
+from lmc_fast.ops._train_ensemble import chunks, fused
 from lmc_fast.ops._train_ensemble.outputs import Outputs
-from lmc_fast.reference.philox import normals
+from lmc_fast.reference.philox import normals, shuffle
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -139,6 +139,121 @@ def test_few_steps(kind: str, steps: int) -> None:
     for field in FIELDS:
         assert_close(getattr(got, field), getattr(want, field), 1e-12, field)
     assert got.steps.tolist() == want.steps.tolist()
+
+
+# Students whose neurons are dealt to a warp's lanes: around 16 and 32 lanes of four, and 12 and 20
+# inputs; beyond 128 neurons and 20 inputs (12 in float64) others train them. Tiles of 16 samples:
+# one for some of the warps, for each, and several, with tails; epochs that end within a batch; an x
+# that stays in shared memory and one that does not (n >= 1100); lists of a shuffle there and not
+# (n = 9000). m, d, n, batch.
+LANES = [
+    (1, 1, 5, 5),
+    (7, 3, 100, 16),
+    (63, 11, 70, 17),
+    (64, 12, 500, 130),
+    (65, 13, 77, 64),
+    (100, 19, 1100, 65),
+    (127, 20, 4000, 48),
+    (128, 20, 200, 64),
+    (128, 12, 9000, 64),
+    (129, 20, 50, 33),
+    (40, 21, 50, 33),
+]
+
+
+def lane_problem(number: int, method: str, dtype: torch.dtype, S: int = 2) -> dict[str, object]:
+    m, d, n, batch = LANES[number]
+    train_w2 = number % 2 == 0
+    w1, w2 = students(S, m, d, 1, train_w2, seed=m)
+    arguments = {"w1": w1, "w2": w2, "lr": torch.linspace(0.1, 0.3, S) / max(m, 10)}
+    arguments |= {"method": method.split()[0], "train_w2": train_w2, "steps": 12, "record_every": 5}
+    if "fresh" in method:
+        teacher = (normal(3, d, seed=1), normal(1, 3, seed=2).abs())
+        arguments |= {"teacher": teacher, "batch_size": batch}
+        if number % 4 > 1:
+            arguments |= {"inputs": "sphere", "radius": 1.5}
+    else:
+        shape = (S, n) if number % 3 == 0 else (n,)
+        arguments |= {"x": normal(*shape, d, seed=3), "y": normal(*shape, 1, seed=4)}
+        if method == "sgd":
+            arguments["batch_size"] = batch
+    if "sgd" in method:
+        arguments["seeds"] = [3 + 2**40 * s for s in range(S)]
+    return {k: single(v) if dtype == torch.float32 else v for k, v in arguments.items()}
+
+
+def double(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(double(v) for v in value)
+    return value.double() if isinstance(value, Tensor) else value
+
+
+@pytest.mark.parametrize("number", range(len(LANES)))
+@pytest.mark.parametrize("method", ["gd", "sgd", "sgd fresh"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_students(dtype: torch.dtype, method: str, number: int) -> None:
+    arguments = lane_problem(number, method, dtype)
+    widened = {k: double(v) for k, v in arguments.items()}
+    got, want = emulated(**arguments), lmc_fast.train_ensemble(**widened)
+    allowed = 1e-12 if dtype == torch.float64 else 4e-6
+    for field in FIELDS:
+        exact = getattr(want, field)
+        size = max(1.0, float(exact.nan_to_num().abs().max()))
+        assert_close(getattr(got, field).double(), exact, allowed * size, field)
+    assert got.steps.tolist() == want.steps.tolist()
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 7])
+@pytest.mark.parametrize("method", ["gd", "sgd", "sgd fresh"])
+def test_bits_of_small_students_depend_on_them_alone(
+    monkeypatch: pytest.MonkeyPatch, method: str, number: int
+) -> None:
+    arguments = lane_problem(number, method, torch.float32, S=3)
+    together = emulated(**arguments)
+    for chosen in ([2], [1, 0]):
+        assert same_result(emulated(**students_of(arguments, chosen)), rows(together, chosen))
+    for order in (1, 5):
+        again = emulated(**arguments, settings=Settings(thread_order=order))
+        assert same_result(again, together)
+    monkeypatch.setattr(chunks, "next_chunk", lambda *_: 1)  # a launch for each step
+    assert same_result(emulated(**arguments), together)
+
+
+@pytest.mark.parametrize("method", ["gd", "sgd"])
+def test_small_students_that_diverge_or_have_no_gradient(method: str) -> None:
+    arguments = lane_problem(3, method, torch.float64, S=4)
+    arguments["lr"] = torch.tensor([1e-3, 1e3, 1e308, 1e-3], dtype=torch.float64)
+    if method == "gd":
+        arguments["tol"] = 1e-3
+        arguments["x"][3] *= 1e-6
+    got, want = emulated(**arguments), lmc_fast.train_ensemble(**arguments)
+    assert got.steps.tolist() == want.steps.tolist()
+    assert got.diverged.tolist() == want.diverged.tolist() == [False, True, True, False]
+    assert got.trace.isnan().tolist() == want.trace.isnan().tolist()
+    assert torch.isfinite(got.w1).all()
+    for field in FIELDS:
+        assert_close(getattr(got, field)[[0, 3]], getattr(want, field)[[0, 3]], 1e-11, field)
+
+
+@pytest.mark.parametrize("c", [1, 2])
+@pytest.mark.parametrize("n", [1, 2, 3, 65, 129, 1030, 7000])
+def test_shuffles_are_those_of_the_reference(n: int, c: int) -> None:
+    # With c = 1 the lists lie in shared memory up to n = 1030, with c = 2 up to 129.
+    w1, w2 = students(2, 3, 2, c, True, seed=1)
+    seeds = [5, 2**40 + 1]
+    options = {"x": normal(n, 2, seed=2), "y": normal(n, c, seed=3), "method": "sgd", "lr": 1e-3}
+    given = ensemble_problem(w1, w2, **options, batch_size=n, seeds=seeds, steps=3, train_w2=True)
+    call = fused._Call(given, Outputs.of(given))
+    call.limits.fill_(float("inf"))
+    workspace = torch.empty(1, dtype=torch.int64)
+    for epoch in range(3):
+        NativeTraining(Settings(thread_order=epoch)).train_ensemble_cuda(
+            *call.arrays, workspace, *call.options(epoch + 1, evaluate=False), 0
+        )
+        orders, epochs = call.arrays[-2:]
+        assert epochs.tolist() == [epoch, epoch]
+        for order, seed in zip(orders[:, 0], seeds, strict=True):
+            assert order.tolist() == shuffle(seed, n, epoch).tolist()
 
 
 # m, d, c, n, batch: one tile of samples and several, of 16 and of 64; widths beside the fours and
