@@ -125,19 +125,23 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int64_t o = 1; owner && o < p.outputs; ++o) my_sums[o * p.rows] = 0;
   for (int e = threadIdx.x; e < Tile::kTileRows * 4; e += kThreads) sign_bits[e] = 0;
   // The weights v of a tile's columns for an output, in two arrays in turn: written before the
-  // barrier of the output before.
-  const auto fetch_weights = [&](int64_t o, int first_column, T* to) {
+  // barrier of the output before. Those of a tile's first output are read during the tile before.
+  const auto weight_of = [&](int64_t o, int first_column) {
     const int64_t j = first_column + static_cast<int>(threadIdx.x);
-    if (threadIdx.x < kTileColumns)
-      to[threadIdx.x] = j < columns ? v[o * p.v_output + j * p.v_column] : T(0);
+    return threadIdx.x < kTileColumns && j < columns ? v[o * p.v_output + j * p.v_column] : T(0);
   };
+  const auto keep_weight = [&](T weight, T* to) {
+    if (threadIdx.x < kTileColumns) to[threadIdx.x] = weight;
+  };
+  T first_weight = weight_of(0, first_tile * kTileColumns);
   int turn = 0;
 
   for (int t = first_tile; t < last_tile; ++t) {
     const int first_column = t * kTileColumns;
-    fetch_weights(0, first_column, weights + turn * kTileColumns);
+    keep_weight(first_weight, weights + turn * kTileColumns);
     if (steps == 0) __syncthreads();  // as the products have
     tile.product(source);
+    first_weight = weight_of(0, first_column + kTileColumns);
     if (p.row_bias) {
 #pragma unroll
       for (int r = 0; r < Tile::kRows; ++r) {
@@ -161,7 +165,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int64_t o = 0; o < p.outputs; ++o) {
       const T* const weight = weights + turn * kTileColumns;
       turn ^= 1;
-      if (o + 1 < p.outputs) fetch_weights(o + 1, first_column, weights + turn * kTileColumns);
+      if (o + 1 < p.outputs)
+        keep_weight(weight_of(o + 1, first_column), weights + turn * kTileColumns);
       const double sum =
           row_sums<Tile>(tile.z, [&](int column) { return weight[column]; }, scratch.next());
       if (o == 0)

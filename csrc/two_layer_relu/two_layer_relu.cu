@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Host side of two_layer_relu on a GPU: cuts ensembles into groups that fit the workspace, and
 // enqueues the kernels of a group one after the other.
+#include <type_traits>
+
 #include "common/cuda_kernels.h"
 #include "two_layer_relu/finish.cuh"
+#include "two_layer_relu/image_product.cuh"
 #include "two_layer_relu/masked_product.cuh"
 #include "two_layer_relu/relu_sum.cuh"
 #include "two_layer_relu/two_layer_relu_cuda.h"
@@ -22,14 +25,6 @@ const T* at(const T* array, int64_t offset) {
 template <class T>
 T* at(T* array, int64_t offset) {
   return array == nullptr ? nullptr : array + offset;
-}
-
-// Shared memory of a block with which the products of warpgroups are used.
-constexpr int64_t kWarpgroupBytes = 208 * 1024;
-
-template <class Parameters>
-bool on_warpgroups(const Device& device, void (*kernel)(Parameters)) {
-  return device.warpgroups && device.shared_memory >= kWarpgroupBytes && has_warpgroups(kernel);
 }
 
 // Parts of the sum of a masked product.
@@ -58,9 +53,7 @@ const char* launch_tensor_relu_sum(const ReluSum<uint16_t, float>& p, int64_t ne
   using Wide = WarpgroupTile<Terms, 4>;
   using Tall = TensorTile<128, Terms, 3>;
   using Low = TensorTile<64, Terms, 2>;
-  static_assert(ReluSumShared<Wide>::kBytes <= kWarpgroupBytes, "fits where warpgroups are used");
-  if (on_warpgroups(device, &relu_sum_kernel<Wide>))
-    return launch_relu_sum<Wide>(p, networks, call);
+  if (device.warpgroups) return launch_relu_sum<Wide>(p, networks, call);
   if (static_cast<int64_t>(ReluSumShared<Tall>::kBytes) <= device.shared_memory)
     return launch_relu_sum<Tall>(p, networks, call);
   return launch_relu_sum<Low>(p, networks, call);
@@ -71,12 +64,12 @@ const char* launch_tensor_relu_sum(const ReluSum<uint16_t, float>& p, int64_t ne
 template <class T>
 struct ReluSumJob {
   int64_t rows, columns, depth, outputs, parts;
-  bool x_shared, w_shared;
+  bool x_shared, w_shared, images;
   uint16_t *x_terms, *w_terms;
   double* partial;
 
   ReluSumJob(int64_t rows_, int64_t columns_, int64_t depth_, int64_t outputs_, bool x_shared_,
-             bool w_shared_)
+             bool w_shared_, const Device& device)
       : rows(rows_),
         columns(columns_),
         depth(depth_),
@@ -84,18 +77,19 @@ struct ReluSumJob {
         parts(parts_of_columns(rows_, columns_)),
         x_shared(x_shared_),
         w_shared(w_shared_),
+        images(device.warpgroups),
         x_terms(nullptr),
         w_terms(nullptr),
         partial(nullptr) {}
 
   int64_t bytes_each(int terms) const {
-    const int64_t x = x_shared ? 0 : split_size(rows, depth, terms);
-    const int64_t w = w_shared ? 0 : split_size(columns, depth, terms);
+    const int64_t x = x_shared ? 0 : size_of(rows, terms);
+    const int64_t w = w_shared ? 0 : size_of(columns, terms);
     return 2 * (x + w) + 8 * parts * outputs * rows;
   }
   void take(Workspace& space, int64_t group, int terms) {
-    x_terms = space.take<uint16_t>((x_shared ? 1 : group) * split_size(rows, depth, terms));
-    w_terms = space.take<uint16_t>((w_shared ? 1 : group) * split_size(columns, depth, terms));
+    x_terms = space.take<uint16_t>((x_shared ? 1 : group) * size_of(rows, terms));
+    w_terms = space.take<uint16_t>((w_shared ? 1 : group) * size_of(columns, terms));
     partial = space.take<double>(group * parts * outputs * rows);
   }
   // `p` holds all but sizes, operands and the partial sums.
@@ -115,21 +109,29 @@ struct ReluSumJob {
   }
 
  private:
+  // Of an operand of `count` rows in terms.
+  int64_t size_of(int64_t count, int terms) const {
+    return images ? row_image_size(count, depth, terms) : split_size(count, depth, terms);
+  }
   const char* run_tensor(const ReluSum<T, T>& p, const float* x, const float* w, int64_t networks,
                          const Call& call, const Device& device) const {
     const auto split_one = [&](const float* from, int64_t count, bool is_shared, uint16_t* to) {
-      return split(
-          {is_shared ? 1 : networks, count, depth, from, depth, count * depth, nullptr, 0, to},
-          call);
+      const int64_t different = is_shared ? 1 : networks;
+      if (images)
+        return make_image(
+            RowImage{different, count, depth, from, count * depth, depth, 1, count, to}, call.terms,
+            call.stream);
+      return split({different, count, depth, from, depth, count * depth, nullptr, 0, to}, call);
     };
     LMC_CUDA_TRY(split_one(x, rows, x_shared, x_terms));
     LMC_CUDA_TRY(split_one(w, columns, w_shared, w_terms));
     ReluSum<uint16_t, float> q{};
     q.rows = p.rows, q.columns = p.columns, q.depth = p.depth, q.outputs = p.outputs;
     q.x = x_terms, q.w = w_terms;
-    q.x_network = x_shared ? 0 : split_size(rows, depth, call.terms);
-    q.w_network = w_shared ? 0 : split_size(columns, depth, call.terms);
-    q.x_term = split_size(rows, depth, 1), q.w_term = split_size(columns, depth, 1);
+    q.x_network = x_shared ? 0 : size_of(rows, call.terms);
+    q.w_network = w_shared ? 0 : size_of(columns, call.terms);
+    q.x_term = images ? row_image_block(depth, call.terms) : split_size(rows, depth, 1);
+    q.w_term = images ? row_image_block(depth, call.terms) : split_size(columns, depth, 1);
     q.row_bias = p.row_bias, q.column_bias = p.column_bias;
     q.v = p.v, q.v_output = p.v_output, q.v_column = p.v_column, q.v_network = p.v_network;
     q.signs = p.signs, q.partial = p.partial;
@@ -165,6 +167,10 @@ template <class T>
 const char* start(Call& call, Device& device) {
   LMC_CUDA_TRY(use_device(call.device, &device));
   if (sizeof(T) == 8 || !device.tensor_cores) call.terms = 0;
+  using Wide = WarpgroupTile<3, 4>;  // the largest block
+  device.warpgroups = device.warpgroups && call.terms > 0 &&
+                      static_cast<int64_t>(ReluSumShared<Wide>::kBytes) <= device.shared_memory &&
+                      has_warpgroups(&relu_sum_kernel<Wide>);
   return nullptr;
 }
 
@@ -173,7 +179,7 @@ const char* forward(const Forward<T>& p, Call& call) {
   Device device{};
   LMC_CUDA_TRY(start<T>(call, device));
   const Sizes& z = p.sizes;
-  ReluSumJob<T> job(z.n, z.m, z.d, z.c, z.x_shared, false);
+  ReluSumJob<T> job(z.n, z.m, z.d, z.c, z.x_shared, false, device);
   const int64_t group = group_of(z.S, job.bytes_each(call.terms));
   Workspace space(call.workspace);
   job.take(space, group, call.terms);
@@ -198,12 +204,14 @@ const char* forward(const Forward<T>& p, Call& call) {
 // A masked product for a group of networks on whichever units.
 template <class T, bool OverSamples>
 struct ProductJob {
-  int64_t n, m, c, d, columns, rows, depth, parts;
-  bool b_shared;
-  uint16_t* b_terms;
+  int64_t n, m, c, d, columns, rows, depth, parts, depth_per_part;
+  // Warpgroups serve the sum over samples. For several outputs and few columns the left operand is
+  // needed once only, and making it takes longer than the product.
+  bool wide, b_shared;
+  uint16_t *b_terms, *left;
   T* partial;
 
-  ProductJob(const Sizes& z, int64_t columns_)
+  ProductJob(const Sizes& z, int64_t columns_, const Device& device)
       : n(z.n),
         m(z.m),
         c(z.c),
@@ -212,54 +220,59 @@ struct ProductJob {
         rows(OverSamples ? z.m : z.n),
         depth(OverSamples ? z.n : z.m),
         parts(parts_of_depth(rows, columns, depth)),
+        depth_per_part(blocks_of(blocks_of(depth, 32), parts) * 32),
+        wide(device.warpgroups && OverSamples && (c == 1 || columns > 64)),
         b_shared(OverSamples && z.x_shared && z.c > 1),
         b_terms(nullptr),
+        left(nullptr),
         partial(nullptr) {}
 
   int64_t bytes_each(int terms) const {
-    const int64_t b = b_shared ? 0 : split_size(depth, columns, terms);
-    return 2 * b + static_cast<int64_t>(sizeof(T)) * parts * rows * columns;
+    const int64_t b = b_shared ? 0 : b_size(terms);
+    return 2 * (b + left_size(terms)) + static_cast<int64_t>(sizeof(T)) * parts * rows * columns;
   }
   void take(Workspace& space, int64_t group, int terms) {
-    b_terms = space.take<uint16_t>((b_shared ? 1 : group) * split_size(depth, columns, terms));
+    b_terms = space.take<uint16_t>((b_shared ? 1 : group) * b_size(terms));
+    left = space.take<uint16_t>(group * left_size(terms));
     partial = space.take<T>(group * parts * rows * columns);
   }
   // `b` is x or w1, from one network to the next `b_network`.
   const char* run(const uint64_t* signs, const T* df, const T* w2, const T* b, int64_t b_network,
-                  int64_t networks, const Call& call, const Device& device) const {
+                  int64_t networks, const Call& call) const {
     if (rows == 0 || columns == 0) return nullptr;
     const T* const scale = c > 1 ? nullptr : OverSamples ? df : w2;
-    const int64_t depth_per_part = blocks_of(blocks_of(depth, 32), parts) * 32;
     const dim3 grid(
         static_cast<unsigned>(blocks_of(rows, kProductRows) * blocks_of(columns, kProductColumns)),
         static_cast<unsigned>(parts), static_cast<unsigned>(networks));
     if constexpr (sizeof(T) == 4) {
+      if (wide && c > 1) return run_images(signs, df, w2, b, b_network, networks, call);
       if (call.terms > 0) {
-        LMC_CUDA_TRY(split({b_shared ? 1 : networks, depth, columns, b, d, b_network, scale,
-                            scale ? depth : 0, b_terms},
-                           call));
-        const MaskedProduct<uint16_t, float> p{
-            n,
-            m,
-            c,
-            columns,
-            signs,
-            df,
-            w2,
-            b_terms,
-            columns,
-            b_shared ? 0 : split_size(depth, columns, call.terms),
-            nullptr,
-            partial,
-            depth_per_part};
-        switch (call.terms) {
-          case 1:
-            return launch_tensor<1>(p, grid, call, device);
-          case 2:
-            return launch_tensor<2>(p, grid, call, device);
-          default:
-            return launch_tensor<3>(p, grid, call, device);
+        const int64_t different = b_shared ? 1 : networks;
+        const MaskedProduct<uint16_t, float> p{n,
+                                               m,
+                                               c,
+                                               columns,
+                                               signs,
+                                               df,
+                                               w2,
+                                               b_terms,
+                                               columns,
+                                               b_shared ? 0 : b_size(call.terms),
+                                               nullptr,
+                                               partial,
+                                               depth_per_part};
+        if (wide) {
+          LMC_CUDA_TRY(
+              make_image(ColumnImage{different, n, columns, padded(columns, together()) / 64, b, d,
+                                     b_network, scale, b_terms},
+                         call.terms, call.stream));
+          return of_terms(call,
+                          [&](auto terms) { return launch_wide<terms.value>(p, grid, call); });
         }
+        LMC_CUDA_TRY(split(
+            {different, depth, columns, b, d, b_network, scale, scale ? depth : 0, b_terms}, call));
+        return of_terms(call,
+                        [&](auto terms) { return launch_tensor<terms.value>(p, grid, call); });
       }
     }
     const MaskedProduct<T, T> p{n, m,         c,     columns, signs,         df, w2, b,
@@ -270,25 +283,74 @@ struct ProductJob {
   }
 
  private:
-  template <int Columns, bool OneOutput, int Terms>
+  int together() const { return columns > 64 ? 128 : 64; }  // columns of a block
+  int64_t b_size(int terms) const {
+    if (wide && c > 1) return row_image_size(columns, n, terms);
+    return wide ? column_image_size(n, columns, together(), terms)
+                : split_size(depth, columns, terms);
+  }
+  // The left operand of several outputs: as many samples of each part as half a group's memory
+  // holds.
+  int64_t slice(int terms) const {
+    const int64_t each = parts * row_image_size(m, 1, terms) / kImageDepth * 2;  // bytes a sample
+    const int64_t fit = cuda::kGroupBytes / 2 / (each < 1 ? 1 : each) / 32 * 32;
+    return fit < 32 ? 32 : fit < depth_per_part ? fit : depth_per_part;
+  }
+  int64_t left_size(int terms) const {
+    return wide && c > 1 ? parts * row_image_size(m, slice(terms), terms) : 0;
+  }
+
+  template <class Function>
+  static const char* of_terms(const Call& call, const Function& function) {
+    switch (call.terms) {
+      case 1:
+        return function(std::integral_constant<int, 1>());
+      case 2:
+        return function(std::integral_constant<int, 2>());
+      default:
+        return function(std::integral_constant<int, 3>());
+    }
+  }
+
+  const char* run_images(const uint64_t* signs, const float* df, const float* w2, const float* x,
+                         int64_t x_network, int64_t networks, const Call& call) const {
+    LMC_CUDA_TRY(
+        make_image(RowImage{b_shared ? 1 : networks, columns, n, x, x_network, 1, d, d, b_terms},
+                   call.terms, call.stream));
+    Slice of{parts, depth_per_part, 0, slice(call.terms)};
+    do {  // without samples too: the product is zero
+      const LeftImage image{networks, n, m, c, signs, df, w2, of, left};
+      const ImageProduct p{n,      m, columns, of, left, b_terms, b_shared ? 0 : b_size(call.terms),
+                           partial};
+      const int64_t chunks = networks * parts * blocks_of(m, 128) * (of.slice / kImageDepth) * 512;
+      const dim3 grid(static_cast<unsigned>(blocks_of(m, 128) * blocks_of(columns, 128)),
+                      static_cast<unsigned>(parts), static_cast<unsigned>(networks));
+      LMC_CUDA_TRY(of_terms(call, [&](auto terms) {
+        constexpr int kTerms = decltype(terms)::value;
+        LMC_CUDA_TRY(launch(&left_image_kernel<kTerms>, dim3(grid_of(chunks)), kThreads, 0,
+                            call.stream, image));
+        return launch(&image_product_kernel<kTerms>, grid, kThreads,
+                      WarpgroupTile<kTerms, 4>::shared_bytes(), call.stream, p);
+      }));
+      of.first += of.slice;
+    } while (of.first < depth_per_part);
+    return nullptr;
+  }
+
+  template <int Terms>
   static const char* launch_wide(const MaskedProduct<uint16_t, float>& p, dim3 grid,
                                  const Call& call) {
-    using S = WarpgroupProduct<Columns, OneOutput, Terms>;
-    static_assert(S::kBytes <= kWarpgroupBytes, "fits where warpgroups are used");
-    grid.x = static_cast<unsigned>(blocks_of(p.m, S::kRows) * blocks_of(p.columns, S::kColumns));
-    return launch(&warpgroup_product_kernel<S>, grid, kThreads, S::kBytes, call.stream, p);
+    const auto launch_columns = [&](auto product) {
+      using S = decltype(product);
+      grid.x = static_cast<unsigned>(blocks_of(p.m, S::kRows) * blocks_of(p.columns, S::kColumns));
+      return launch(&warpgroup_product_kernel<S>, grid, kThreads, S::kBytes, call.stream, p);
+    };
+    return p.columns > 64 ? launch_columns(WarpgroupProduct<128, Terms>())
+                          : launch_columns(WarpgroupProduct<64, Terms>());
   }
   template <int Terms>
   static const char* launch_tensor(const MaskedProduct<uint16_t, float>& p, dim3 grid,
-                                   const Call& call, const Device& device) {
-    if constexpr (OverSamples) {
-      using S = WarpgroupProduct<128, true, Terms>;
-      if (on_warpgroups(device, &warpgroup_product_kernel<S>)) {
-        if (p.c > 1 && p.columns > 64) return launch_wide<128, false, Terms>(p, grid, call);
-        if (p.c == 1 && p.columns > 64) return launch_wide<128, true, Terms>(p, grid, call);
-        if (p.c == 1) return launch_wide<64, true, Terms>(p, grid, call);
-      }
-    }
+                                   const Call& call) {
     if (p.c == 1)
       return launch(&tensor_product_kernel<OverSamples, true, Terms>, grid, kThreads,
                     TensorProduct<OverSamples, true, Terms>::kBytes, call.stream, p);
@@ -307,9 +369,9 @@ const char* backward(const Backward<T>& p, Call& call) {
   const bool want_g = p.dw1 || p.db1 || (one_output && p.dw2);
   const bool want_sums = !one_output && p.dw2;
   const bool bias_column = p.b1 && (p.db1 || (one_output && p.dw2));
-  ProductJob<T, true> weights(z, z.d + bias_column);
-  ProductJob<T, false> inputs(z, z.d);
-  ReluSumJob<T> second(z.m, z.n, z.d, z.c, false, z.x_shared);
+  ProductJob<T, true> weights(z, z.d + bias_column, device);
+  ProductJob<T, false> inputs(z, z.d, device);
+  ReluSumJob<T> second(z.m, z.n, z.d, z.c, false, z.x_shared, device);
   const int64_t each = (want_g ? weights.bytes_each(call.terms) : 0) +
                        (p.dx ? inputs.bytes_each(call.terms) : 0) +
                        (want_sums ? second.bytes_each(call.terms) : 0);
@@ -331,7 +393,7 @@ const char* backward(const Backward<T>& p, Call& call) {
     const T* const b1 = at(p.b1, first * z.m);
     const uint64_t* const signs = at(p.signs, first * words * z.n);
     if (want_g) {
-      LMC_CUDA_TRY(weights.run(signs, df, w2, x, x_network, networks, call, device));
+      LMC_CUDA_TRY(weights.run(signs, df, w2, x, x_network, networks, call));
       const FinishWeights<T> q{networks,
                                weights.parts,
                                z.m,
@@ -357,7 +419,7 @@ const char* backward(const Backward<T>& p, Call& call) {
           sum_parts<T>(second, nullptr, at(p.dw2, first * z.c * z.m), true, networks, call));
     }
     if (p.dx) {
-      LMC_CUDA_TRY(inputs.run(signs, df, w2, w1, z.m * z.d, networks, call, device));
+      LMC_CUDA_TRY(inputs.run(signs, df, w2, w1, z.m * z.d, networks, call));
       const FinishInputs<T> q{
           networks,   inputs.parts,           z.n, z.c,
           z.d,        inputs.partial,         df,  z.x_shared ? p.dx : at(p.dx, first * z.n * z.d),

@@ -21,6 +21,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <random>
 #include <utility>
 #include <vector>
@@ -75,6 +76,17 @@ struct Fiber {
   std::vector<std::vector<std::function<void()>>> products{1};  // of its warpgroup; likewise
 };
 
+// Bulk copies to one place: those of the filling under way, and how many fillings have landed.
+struct Landing {
+  struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+  };
+  std::vector<Copy> copies;
+  size_t announced = 0, landed = 0;
+};
+
 // What the 32 lanes of a warp show one another in one instruction. Two, because a fast lane may be
 // one instruction ahead of a slow one.
 struct Exchange {
@@ -86,6 +98,7 @@ struct Block {
   std::vector<Fiber> fibers;
   std::vector<Exchange> exchanges[2];
   std::vector<unsigned char> shared;
+  std::map<const void*, Landing> landings;  // by their barrier
   jmp_buf scheduler;
   size_t current = 0;
   std::function<void()> body;
@@ -344,6 +357,37 @@ inline void multiply_add(float& d0, float& d1, float& d2, float& d3, const uint3
   d3 = emulation::truncated(d3 + element(g + 8, 2 * t + 1));
 }
 
+using CopyBarrier = uint64_t;
+
+inline void copy_barrier_start(CopyBarrier* barrier) { emulation::block->landings[barrier] = {}; }
+inline void copy_barrier_announce(CopyBarrier* barrier, uint32_t bytes) {
+  emulation::block->landings.at(barrier).announced += bytes;
+}
+inline void copy_bulk(void* shared, const void* global, uint32_t bytes, CopyBarrier* barrier) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
+      reinterpret_cast<uintptr_t>(global) % 16 != 0 || bytes % 16 != 0) {
+    std::fprintf(stderr, "emulation: misaligned bulk copy\n");
+    std::abort();
+  }
+  std::memset(shared, 0xff, bytes);  // from now until it has landed nobody may read there
+  emulation::block->landings.at(barrier).copies.push_back({shared, global, bytes});
+}
+// Copies land as late as they may: when they are first waited for.
+inline void copy_barrier_wait(CopyBarrier* barrier, int parity) {
+  emulation::Landing& landing = emulation::block->landings.at(barrier);
+  if (landing.landed % 2 != static_cast<size_t>(parity)) return;
+  size_t bytes = 0;
+  for (const auto& copy : landing.copies) {
+    std::memcpy(copy.to, copy.from, copy.bytes);
+    bytes += copy.bytes;
+  }
+  if (bytes == 0 || bytes != landing.announced) {
+    std::fprintf(stderr, "emulation: a wait for copies that are not under way\n");
+    std::abort();
+  }
+  landing = {{}, 0, landing.landed + 1};
+}
+
 // An operand in shared memory: element (r, k), k the index that is summed over.
 struct SharedMatrix {
   const uint16_t* rows;
@@ -375,7 +419,6 @@ inline SharedMatrix matrix_of_columns(const uint16_t* rows, int half, int next) 
 
 // The products of a warpgroup read their operands as late as they may, and until then their sums
 // are NaN where they start from zero.
-inline void publish_to_warpgroups() {}
 inline void warpgroup_begin() {}
 inline void warpgroup_commit() { emulation::self().products.emplace_back(); }
 template <int Pending>
@@ -400,9 +443,8 @@ void issue_product(float* d, const Left& left, SharedMatrix b) {
     }
   });
 }
-template <bool OfColumns, bool Add>
+template <bool Add>
 void warpgroup_multiply(float (&d)[64], SharedMatrix a, SharedMatrix b) {
-  if (a.of_columns || b.of_columns != OfColumns) std::abort();
   const unsigned row = threadIdx.x % 128 / 32 * 16 + emulation::lane() / 4;
   issue_product<128, Add>(d, [=](unsigned r, unsigned k) { return a(row + 8 * r, k); }, b);
 }

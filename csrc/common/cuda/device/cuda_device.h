@@ -102,6 +102,54 @@ inline __device__ void multiply_add(float& d0, float& d1, float& d2, float& d3,
 #endif
 }
 
+// Copies of many bytes that one thread issues, to shared memory, where the products of a warpgroup
+// may read them behind a wait. A barrier in shared memory belongs to a place that is filled again
+// and again: it is started once, before a __syncthreads(); each filling is announced, then copied;
+// wait(b, k % 2) returns when filling k has landed.
+using CopyBarrier = uint64_t;
+
+inline __device__ uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+inline __device__ void copy_barrier_start(CopyBarrier* barrier) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+inline __device__ void copy_barrier_announce(CopyBarrier* barrier, uint32_t bytes) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+      "r"(bytes)
+      : "memory");
+#endif
+}
+// A multiple of 16 bytes, from and to multiples of 16.
+inline __device__ void copy_bulk(void* shared, const void* global, uint32_t bytes,
+                                 CopyBarrier* barrier) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+#endif
+}
+inline __device__ void copy_barrier_wait(CopyBarrier* barrier, int parity) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  uint32_t landed = 0;
+  while (landed == 0)
+    asm volatile(
+        "{ .reg .pred landed; mbarrier.try_wait.parity.shared::cta.b64 landed, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, landed; }"
+        : "=r"(landed)
+        : "r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+#endif
+}
+
 // The products of a warpgroup: four warps, the first of which has a number divisible by four. They
 // run on after they are issued: warpgroup_begin(), multiplications, warpgroup_commit() make a group
 // of them, which is over after warpgroup_wait(). Until then nobody may touch its sums, its operands
@@ -117,25 +165,18 @@ using SharedMatrix = uint64_t;
 // Rows of 32 elements, 16 of which (`half`) are multiplied. 16-byte chunk q of row r lies where
 // chunk q ^ (r / 2 % 4) would. The first row lies at a multiple of 512 bytes.
 inline __device__ SharedMatrix matrix_of_rows(const uint16_t* rows, int half) {
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(rows)) + 32u * half;
+  const auto at = shared_address(rows) + 32u * half;
   return (at & 0x3ffff) >> 4 | uint64_t{512 >> 4} << 32 | uint64_t{2} << 62;
 }
 // The same of 32 rows of 64 columns, the rows being summed over, and 64 more columns `next` bytes
 // on. Chunk q of row r lies where chunk q ^ (r % 8) would. The first row lies at a multiple of 1024
 // bytes.
 inline __device__ SharedMatrix matrix_of_columns(const uint16_t* rows, int half, int next) {
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(rows)) + 2048u * half;
+  const auto at = shared_address(rows) + 2048u * half;
   return (at & 0x3ffff) >> 4 | static_cast<uint64_t>(next >> 4) << 16 | uint64_t{1024 >> 4} << 32 |
          uint64_t{1} << 62;
 }
 
-// Makes what this thread has written to shared memory, and its copies that have landed, visible to
-// the products that any thread issues behind the next barrier.
-inline __device__ void publish_to_warpgroups() {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-#endif
-}
 inline __device__ void warpgroup_begin() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -173,14 +214,13 @@ __device__ void warpgroup_wait(float (&d)[64]) {
 #endif
 }
 
-// N = 128; a (matrix_of_rows) has 64 rows. b has 128 rows, or columns with OfColumns. Without Add
-// the sum starts from zero.
-template <bool OfColumns, bool Add>
+// N = 128; a has 64 rows and b 128 (matrix_of_rows). Without Add the sum starts from zero.
+template <bool Add>
 __device__ void warpgroup_multiply(float (&d)[64], SharedMatrix a, SharedMatrix b) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile(LMC_PRODUCT("128", "%66") LMC_64_NAMES "}, %64, %65, add, 1, 1, 0, %67; }"
+  asm volatile(LMC_PRODUCT("128", "%66") LMC_64_NAMES "}, %64, %65, add, 1, 1, 0, 0; }"
                : LMC_64_SUMS
-               : "l"(a), "l"(b), "n"(int{Add}), "n"(int{OfColumns}));
+               : "l"(a), "l"(b), "n"(int{Add}));
 #endif
 }
 // The left operand in registers, as multiply_add has it, rows 16 w and on for warp w; b
