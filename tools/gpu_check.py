@@ -28,6 +28,7 @@ SHOWN = 30  # last lines of a failed step
 # With tests marked gpu, beside those of the studies, which need more to be installed.
 GPU_TESTS = (
     "ops/test_cuda.py",
+    "ops/test_direct_calls.py",
     "ops/test_population_loss_cuda.py",
     "ops/test_train_ensemble_cuda.py",
     "ops/test_train_ensemble_driver.py",

@@ -21,9 +21,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 class Op:
     """An op of the torch library, with a short way past torch's dispatcher.
 
-    Calling it runs the CPU kernel at once when the dispatcher would do nothing else: for ordinary
-    tensors, while no mode, transform, trace or autograd profiler of this thread is watching. All
-    other calls go through ``torch.ops``, which takes many times longer than a small kernel. Other
+    Calling it runs the kernel for CPU or CUDA at once when the dispatcher would do nothing else: for
+    ordinary tensors, while no mode, transform, trace or autograd profiler of this thread is watching.
+    All other calls go through ``torch.ops``, which takes many times longer than a small kernel. Other
     observers, such as ``ExecutionTraceObserver`` or another thread's profiler, cannot be asked for:
     they do not see the calls that pass the dispatcher by.
 
@@ -35,7 +35,7 @@ class Op:
         LIBRARY.define(schema)  # type: ignore[no-untyped-call]
         self._name = schema[: schema.index("(")]
         self._dispatched = getattr(torch.ops.lmc_fast, self._name)
-        self._cpu: Callable[..., Any] | None = None
+        self._kernels: dict[str, Callable[..., Any]] = {}
         self._function: Any = None
 
     def kernel(self, dispatch_key: str) -> Callable[[_Function], _Function]:
@@ -43,8 +43,7 @@ class Op:
 
         def decorate(function: _Function) -> _Function:
             LIBRARY.impl(self._name, _without_none(function), dispatch_key)  # type: ignore[no-untyped-call]
-            if dispatch_key == "CPU":
-                self._cpu = function
+            self._kernels[dispatch_key.lower()] = function
             return function
 
         return decorate
@@ -63,8 +62,7 @@ class Op:
         )
 
         def forward(ctx: Any, *arguments: Any) -> Any:
-            assert self._cpu is not None
-            output = self._cpu(*arguments)
+            output = self._kernels[_device_of(arguments)](*arguments)
             if setup_context is not None:
                 setup_context(ctx, arguments, output)
             return output
@@ -74,11 +72,14 @@ class Op:
 
     def __call__(self, *arguments: Any) -> Any:
         """Compute the op; positional arguments only."""
-        if torch.compiler.is_compiling() or self._cpu is None or not _is_plain(arguments):
+        if torch.compiler.is_compiling():
+            return self._dispatched(*arguments)
+        kernel = self._kernels.get(_device_of(arguments))
+        if kernel is None or not _is_plain(arguments):
             return self._dispatched(*arguments)
         if self._function is not None and torch.is_grad_enabled():
             return self._function.apply(*arguments)
-        return self._cpu(*arguments)
+        return kernel(*arguments)
 
 
 def _without_none(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,32 +99,37 @@ def _without_none(function: Callable[..., Any]) -> Callable[..., Any]:
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
-def _plain_keys() -> int | None:
-    """Dispatch keys of an ordinary CPU tensor, the same whether or not it requires grad."""
+def _device_of(arguments: tuple[Any, ...]) -> str:
+    """Kind of device of the first tensor."""
+    return next((t.device.type for t in arguments if isinstance(t, Tensor)), "")
+
+
+@functools.cache
+def _plain_keys(device: str) -> int | None:
+    """Dispatch keys of a device's ordinary tensor, the same whether or not it requires grad."""
     try:
         with torch.inference_mode(False):
-            return torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
+            return torch._C._dispatch_keys(torch.empty(0, device=device)).raw_repr()
     except AttributeError:  # a torch that does not tell
         return None
 
 
-_PLAIN_KEYS = _plain_keys()
-
-
 def _is_plain(arguments: tuple[Any, ...]) -> bool:
-    """Whether the CPU kernel is all that a dispatched call would run, autograd aside."""
+    """Whether the device's kernel is all that a dispatched call would run, autograd aside."""
+    device = _device_of(arguments)
+    if device not in ("cpu", "cuda") or _is_watched():
+        return False
     try:
-        keys = torch._C._dispatch_keys
-        for t in arguments:
-            # Besides the device, the keys tell views to negate, zeros without memory, and batched
-            # and functional tensors, which are all of type Tensor.
-            if isinstance(t, Tensor) and not (
-                type(t) in _PLAIN_TYPES and keys(t).raw_repr() == _PLAIN_KEYS
-            ):
-                return False
+        keys, plain = torch._C._dispatch_keys, _plain_keys(device)
+        # Besides the device, the keys tell views to negate, zeros without memory, and batched
+        # and functional tensors, which are all of type Tensor.
+        return all(
+            type(t) in _PLAIN_TYPES and keys(t).raw_repr() == plain
+            for t in arguments
+            if isinstance(t, Tensor)
+        )
     except AttributeError:
         return False
-    return not _is_watched()
 
 
 def _is_watched() -> bool:
@@ -139,6 +145,7 @@ def _is_watched() -> bool:
             or torch.autograd.forward_ad._current_level >= 0
             # inside a kernel that the dispatcher called
             or c._dispatch_tls_is_dispatch_key_excluded(c.DispatchKey.AutogradCPU)
+            or c._dispatch_tls_is_dispatch_key_excluded(c.DispatchKey.AutogradCUDA)
         )
     except AttributeError:  # a torch that lacks one of these
         return True

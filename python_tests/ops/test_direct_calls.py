@@ -193,3 +193,20 @@ def test_a_torch_that_cannot_be_asked_dispatches(monkeypatch: pytest.MonkeyPatch
         with monkeypatch.context() as patch:
             patch.delattr(torch._C, name)
             assert not _library._is_plain((x,))
+
+
+@pytest.mark.gpu
+def test_gpu_calls_give_the_same_bits_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = tuple(t.detach().cuda().requires_grad_() for t in network())
+    assert _library._is_plain(arguments)
+    with Recorder():
+        assert not _library._is_plain(arguments)
+
+    def run() -> tuple[Tensor, ...]:
+        f = lmc_fast.two_layer_relu(*arguments)
+        return (f, *torch.autograd.grad(f.square().sum(), arguments))
+
+    direct = run()
+    dispatched(monkeypatch)
+    for one, other in zip(direct, run(), strict=True):
+        assert torch.equal(one, other)
