@@ -27,6 +27,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __restrict__
@@ -334,6 +335,40 @@ inline void multiply_add(float& d0, float& d1, float& d2, float& d3, const uint3
   d1 = emulation::truncated(d1 + element(g, 2 * t + 1));
   d2 = emulation::truncated(d2 + element(g + 8, 2 * t));
   d3 = emulation::truncated(d3 + element(g + 8, 2 * t + 1));
+}
+
+inline void multiply_add(double (&d)[4], double a0, double a1, double b) {
+  const double mine[3] = {a0, a1, b};
+  uint32_t words[6];
+  std::memcpy(words, mine, sizeof words);
+  const auto& shown = emulation::exchange(words, 6, nullptr);
+  const auto number = [&](unsigned lane, int which) {
+    double value;
+    std::memcpy(&value, &shown.words[lane][2 * which], sizeof value);
+    return value;
+  };
+  // A(row, k): lane 4 (row % 8) + k, number row / 8. B(k, column): lane 4 column + k.
+  const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
+  for (unsigned e = 0; e < 4; ++e)
+    for (unsigned k = 0; k < 4; ++k)
+      d[e] = std::fma(number(4 * g + k, static_cast<int>(e / 2)),
+                      number(4 * (2 * t + e % 2) + k, 2), d[e]);
+}
+
+inline double about_reciprocal_root(double value) {
+  const double root = 1 / std::sqrt(value);
+  uint64_t bits;
+  std::memcpy(&bits, &root, sizeof bits);
+  bits &= ~uint64_t{0xffffffff};  // the upper 20 of 52 bits are left
+  double rounded;
+  std::memcpy(&rounded, &bits, sizeof rounded);
+  return rounded;
+}
+
+inline uint32_t upper_word(double value) {
+  uint64_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return static_cast<uint32_t>(bits >> 32);
 }
 
 struct Device {
