@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT
-// population_loss on a GPU: prepares the networks of a group, evaluates the tiles of their neurons
-// side by side, and adds up the tiles' shares in order.
+// population_loss on a GPU: prepares the networks of a group, evaluates pairs of tiles of their
+// neurons side by side, and adds up what the pairs gave, in order.
+//
+// Tile i's block takes it with itself, with the teacher's tiles, and with the tiles i + 1, i + 2
+// ... of the student, in a circle, half way round: so that every pair of tiles is taken once, and
+// every block has about as many. What it adds to its own neurons lies in one slot; what it adds to
+// those of tile i + k lies in slot k, where nobody else writes. Of wide students a round takes
+// kSlots of the tiles half way round, and the slots are added up after every round.
 #include "common/cuda_kernels.h"
 #include "population_loss/pairs.cuh"
 #include "population_loss/population_loss_cuda.h"
@@ -11,76 +17,188 @@ namespace {
 using cuda::Call;
 using cuda::kThreads;
 
+inline constexpr int kSlots = 16;
+
 struct PrepareNetworks {
   int64_t networks;
-  Prepared to;            // of the first; the others follow one another
-  const double *w1, *w2;  // (networks, m, d), (networks, c, m)
+  Prepared to, teacher;     // of the first student; the others follow one another
+  const double *w2, *v2;    // (networks, c, m), (c, M)
+  int64_t teacher_neurons;  // 0: it is prepared already
 };
 
-// A warp owns a neuron.
+// Four threads own a neuron, a student's or, behind those, the teacher's.
 __global__ void __launch_bounds__(kThreads) prepare_kernel(PrepareNetworks p) {
-  const int64_t neuron = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  if (neuron >= p.networks * p.to.rows) return;  // whole warps
+  const int64_t neuron =
+      (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanesOfNeuron;
+  const int64_t students = p.networks * p.to.rows;
+  if (neuron >= students + p.teacher_neurons) return;  // whole warps: rows come in kRowUnit
+  if (neuron >= students) {
+    prepare_neuron(p.teacher, static_cast<int>(neuron - students), p.v2, -1.0);
+    return;
+  }
   const int64_t network = neuron / p.to.rows;
   prepare_neuron(p.to.at(network), static_cast<int>(neuron % p.to.rows),
-                 p.w1 + network * p.to.m * p.to.d, p.w2 + network * p.to.c * p.to.m);
+                 p.w2 + network * p.to.c * p.to.m, 1.0);
+}
+
+// The slots of a network; those of the next one follow.
+struct Slots {
+  int64_t count;  // 0: no gradient is wanted
+  PairSums first;
+
+  __device__ PairSums at(int64_t network, const Prepared& net, int slot) const {
+    const int64_t s = network * count + slot;
+    return {first.direction + s * net.m * pitch_of(net.d), first.half_sine + s * net.m,
+            first.shape + s * net.c * net.m, slot > 0};
+  }
+};
+
+// Rounds that a network of so many tiles takes.
+LMC_HOST_DEVICE inline int rounds_of(int tiles) {
+  return tiles / 2 <= kSlots ? 1 : (tiles / 2 + kSlots - 1) / kSlots;
 }
 
 struct EvaluateTiles {
-  int tiles;
-  bool has_teacher;
+  int tiles, teacher_tiles;
   Prepared students, teacher;
-  double *dw1, *dw2;  // (networks, m, d), (networks, c, m)
-  double factor;
-  double* shares;  // (networks, tiles), overwritten
+  int64_t student_blocks;  // networks * tiles; the blocks behind them are the teacher's
+  int first_round, rounds;
+  Slots slots;                      // of one round
+  double *shares, *teacher_shares;  // (networks, tiles), (teacher_tiles)
   int64_t first_block;
 };
 
 // Block x of all owns tile x % tiles of network x / tiles.
 template <int Tile, Wanted kWanted>
-__global__ void __launch_bounds__(PairTile<Tile>::kThreads, Tile == kLargeTile ? 2 : 1)
+__global__ void __launch_bounds__(PairTile<Tile>::kThreads, Tile == kLargeTile ? 2 : 4)
     evaluate_kernel(EvaluateTiles p) {
-  const int64_t block = p.first_block + blockIdx.x, network = block / p.tiles;
-  const int tile = static_cast<int>(block % p.tiles);
-  const Prepared student = p.students.at(network);
-  const PairGradients gradients{p.dw1 + network * student.m * student.d,
-                                p.dw2 + network * student.c * student.m, student.d, p.factor};
+  const int64_t block = p.first_block + blockIdx.x;
+  const bool of_teacher = block >= p.student_blocks;
+  const int64_t network = of_teacher ? 0 : block / p.tiles;
+  const int tile = static_cast<int>(of_teacher ? block - p.student_blocks : block % p.tiles);
+  const int tiles = of_teacher ? p.teacher_tiles : p.tiles;
+  double* const share = of_teacher ? p.teacher_shares + tile : p.shares + block;
   PairTile<Tile> pairs(dynamic_shared());
-  const double share = pairs.template evaluate<kWanted>(
-      student, p.has_teacher ? &p.teacher : nullptr, tile * Tile, gradients);
-  if (threadIdx.x == 0) p.shares[block] = share;
+  TilePair pair{of_teacher ? p.teacher : p.students.at(network),
+                p.teacher,
+                tile * Tile,
+                0,
+                kSame,
+                false,
+                {},
+                {}};
+  const Prepared net = pair.left;
+  const bool gradient = kWanted != kLoss && !of_teacher;
+  if (gradient) {
+    // The first slot is added to. Barriers come before anybody does.
+    pair.to = p.slots.at(network, net, 0);
+    const int rows = pair.rows(Tile), pitch = pitch_of(net.d);
+    double* const direction = pair.to.direction + static_cast<int64_t>(pair.first) * pitch;
+    for (int e = static_cast<int>(threadIdx.x); e < rows * pitch; e += PairTile<Tile>::kThreads)
+      direction[e] = 0;
+    for (int i = static_cast<int>(threadIdx.x); i < rows; i += PairTile<Tile>::kThreads) {
+      pair.to.half_sine[pair.first + i] = 0;
+      if (kWanted == kGradients)
+        for (int o = 0; o < net.c; ++o)
+          pair.to.shape[static_cast<int64_t>(o) * net.m + pair.first + i] = 0;
+    }
+  }
+  const int rounds = of_teacher ? rounds_of(tiles) : p.first_round + p.rounds;
+  for (int round = p.first_round; round < rounds; ++round) {
+    // The tiles of this round, then in the first one the teacher's.
+    const int base = round * kSlots, left = tiles / 2 - base;
+    const int own = (left < kSlots ? left : kSlots) + 1;
+    const int all = own + (round == 0 && !of_teacher ? p.teacher_tiles : 0);
+    double value = 0;
+    for (int k = round == 0 ? 0 : 1; k < all; ++k) {
+      const int other = (tile + base + k) % tiles;
+      // The tile half way round has met this one already, as its own.
+      if (k < own && 2 * (base + k) == tiles && other < tile) continue;
+      pair.relation = k >= own ? kTeacher : base + k == 0 ? kSame : kOwn;
+      pair.right = k >= own ? p.teacher : net;
+      pair.start = (k >= own ? k - own : other) * Tile;
+      if (gradient) pair.mirror = p.slots.at(network, net, k < own ? k : 0);
+      value += pairs.template add<kWanted>(pair);
+      pair.left_is_there = true;
+    }
+    value = block_sum<PairTile<Tile>::kThreads>(value, pairs.scratch());
+    if (threadIdx.x == 0) *share = round == 0 ? value : *share + value;
+  }
 }
 
 struct SumShares {
-  int64_t networks;
   int tiles, teacher_tiles;
   double factor;
   const double *shares, *teacher_shares;
   double* loss;
+
+  __device__ void add_up(int64_t s) const {
+    double constant = 0, sum = 0;
+    for (int t = 0; t < teacher_tiles; ++t) constant += teacher_shares[t];
+    for (int t = 0; t < tiles; ++t) sum += shares[s * tiles + t];
+    loss[s] = factor * (sum + constant);
+  }
+};
+
+struct LossOnly {
+  int64_t networks;
+  SumShares sums;
 };
 
 // A thread owns a network.
-__global__ void __launch_bounds__(kThreads) sum_shares_kernel(SumShares p) {
+__global__ void __launch_bounds__(kThreads) sum_shares_kernel(LossOnly p) {
   const int64_t s = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (s >= p.networks) return;
-  double constant = 0, sum = 0;
-  for (int t = 0; t < p.teacher_tiles; ++t) constant += p.teacher_shares[t];
-  for (int t = 0; t < p.tiles; ++t) sum += p.shares[s * p.tiles + t];
-  p.loss[s] = p.factor * (sum + constant);
+  if (s < p.networks) p.sums.add_up(s);
 }
 
-int tiles_of(int64_t m) { return static_cast<int>(blocks_of(m, tile_of(m))); }
+struct SumSlots {
+  Prepared students;
+  Slots slots;
+  int tile, tiles, round;
+  bool last;
+  double *dw1, *dw2;  // (networks, m, d), (networks, c, m), each null if not wanted
+  SumShares sums;
+};
 
-const char* prepare(int64_t networks, const Prepared& to, const double* w1, const double* w2,
-                    void* stream) {
-  const int64_t warps = networks * to.rows;
-  return launch(&prepare_kernel, dim3(static_cast<unsigned>(blocks_of(warps, kThreads / 32))),
-                kThreads, 0, stream, PrepareNetworks{networks, to, w1, w2});
+// Row y of blocks owns network y, a thread an element of w1 or, behind them, of w2. Between rounds
+// the gradient holds the sums so far, without what all have in common.
+__global__ void __launch_bounds__(kThreads) sum_slots_kernel(SumSlots p) {
+  const int64_t network = blockIdx.y, e = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const Prepared net = p.students.at(network);
+  const int64_t w1_size = static_cast<int64_t>(net.m) * net.d, f = e - w1_size;
+  if (e == 0 && p.last) p.sums.add_up(network);
+  if (e >= w1_size + static_cast<int64_t>(net.c) * net.m ||
+      (e < w1_size ? p.dw1 : p.dw2) == nullptr)
+    return;
+  const int i = static_cast<int>(e < w1_size ? e / net.d : f % net.m), base = p.round * kSlots;
+  const double unit = e < w1_size ? net.w1[e] * net.inverse[i] : 0.0;
+  double* const out =
+      e < w1_size ? p.dw1 + network * w1_size + e : p.dw2 + network * net.c * net.m + f;
+  double sum = p.round == 0 ? 0.0 : *out;
+  for (int slot = 0; slot < p.slots.count && base + slot <= p.tiles / 2; ++slot) {
+    // Nobody wrote to the first half of the slot half way round.
+    if (slot > 0 && 2 * (base + slot) == p.tiles && 2 * (i / p.tile) < p.tiles) continue;
+    const PairSums from = p.slots.at(network, net, slot);
+    sum += e < w1_size ? from.direction[i * static_cast<int64_t>(pitch_of(net.d)) + e % net.d] +
+                             2 * from.half_sine[i] * unit
+                       : from.shape[f];
+  }
+  if (p.last) {
+    sum *= p.sums.factor * (e < w1_size ? net.inverse[i] : net.norm[i]);
+    if (net.norm[i] == 0) sum = 0;
+  }
+  *out = sum;
+}
+
+const char* prepare(const PrepareNetworks& p, void* stream) {
+  const int64_t threads = (p.networks * p.to.rows + p.teacher_neurons) * kLanesOfNeuron;
+  return launch(&prepare_kernel, dim3(static_cast<unsigned>(blocks_of(threads, kThreads))),
+                kThreads, 0, stream, p);
 }
 
 // In launches of about a tenth of a second at most, for a block of mean speed.
 template <int Tile>
-const char* evaluate_tiles(int64_t networks, EvaluateTiles p, Wanted wanted, double rate,
+const char* evaluate_tiles(EvaluateTiles p, int64_t blocks, Wanted wanted, double rate,
                            void* stream) {
   const auto kernel = wanted == kLoss        ? &evaluate_kernel<Tile, kLoss>
                       : wanted == kGradient1 ? &evaluate_kernel<Tile, kGradient1>
@@ -88,31 +206,28 @@ const char* evaluate_tiles(int64_t networks, EvaluateTiles p, Wanted wanted, dou
   const double partners = static_cast<double>(p.students.m) + p.teacher.m;
   const double work = Tile * partners * (3.0 * p.students.d + 2.0 * p.students.c + 60);
   const auto together = static_cast<int64_t>(0.1 * rate / work) + 1;
-  const int64_t blocks = networks * p.tiles;
   for (; p.first_block < blocks; p.first_block += together) {
     const int64_t left = blocks - p.first_block;
     LMC_CUDA_TRY(launch(kernel, dim3(static_cast<unsigned>(left < together ? left : together)),
-                        PairTile<Tile>::kThreads, PairTile<Tile>::kSharedBytes, stream, p));
+                        PairTile<Tile>::kThreads, PairTile<Tile>::shared_bytes(wanted), stream, p));
   }
   return nullptr;
 }
 
-const char* evaluate(int64_t networks, const EvaluateTiles& p, Wanted wanted, double rate,
+const char* evaluate(int tile, const EvaluateTiles& p, int64_t blocks, Wanted wanted, double rate,
                      void* stream) {
-  if (p.students.m == 0) return nullptr;
-  return tile_of(p.students.m) == kLargeTile
-             ? evaluate_tiles<kLargeTile>(networks, p, wanted, rate, stream)
-             : evaluate_tiles<kSmallTile>(networks, p, wanted, rate, stream);
+  return tile == kLargeTile ? evaluate_tiles<kLargeTile>(p, blocks, wanted, rate, stream)
+                            : evaluate_tiles<kSmallTile>(p, blocks, wanted, rate, stream);
 }
 
 }  // namespace
 
-const char* prepare_teacher(const Prepared& teacher, const double* v1, const double* v2,
-                            double* shares, const Device& device, void* stream) {
-  LMC_CUDA_TRY(prepare(1, teacher, v1, v2, stream));
-  return evaluate(1,
-                  {tiles_of(teacher.m), false, teacher, teacher, nullptr, nullptr, 0.0, shares, 0},
-                  kLoss, device.float64_rate, stream);
+const char* prepare_teacher(const Prepared& teacher, const double* v2, double* shares,
+                            const Device& device, void* stream) {
+  const int tiles = tiles_of(teacher.m, device);
+  LMC_CUDA_TRY(prepare({0, teacher, teacher, nullptr, v2, teacher.rows}, stream));
+  const EvaluateTiles p{0, tiles, teacher, teacher, 0, 0, 0, {}, nullptr, shares, 0};
+  return evaluate(tile_of(teacher.m, device), p, tiles, kLoss, device.float64_rate, stream);
 }
 
 namespace {
@@ -122,35 +237,68 @@ const char* population_loss(const Loss& p, Call& call) {
   LMC_CUDA_TRY(use_device(call.device, &device));
   const Sizes& z = p.sizes;
   const Wanted wanted = p.dw2 ? kGradients : p.dw1 ? kGradient1 : kLoss;
-  const int tiles = tiles_of(z.m), teacher_tiles = tiles_of(z.M);
-  const bool own_dw1 = wanted == kGradients && p.dw1 == nullptr;  // not wanted, but on the way
-  const int64_t each = Prepared::doubles(z.m, z.d, z.c) + tiles + (own_dw1 ? z.m * z.d : 0);
+  const int tile = tile_of(z.m, device), tiles = tiles_of(z.m, device);
+  const int teacher_tiles = static_cast<int>(blocks_of(z.M, tile)), rounds = rounds_of(tiles);
+  const int64_t slots = wanted == kLoss ? 0 : (tiles / 2 < kSlots ? tiles / 2 : kSlots) + 1;
+  const int64_t outputs = wanted == kGradients ? z.c : 0;
+  const int64_t each =
+      Prepared::doubles(z.m, z.c) + tiles + slots * z.m * (pitch_of(z.d) + 1 + outputs);
   const int64_t group = cuda::group_of(p.S, each * static_cast<int64_t>(sizeof(double)));
 
   Workspace space(call.workspace);
-  const Prepared teacher(z.M, z.d, z.c, space);
-  const Prepared students(z.m, z.d, z.c, space, group);
+  const Prepared teacher(z.M, z.d, z.c, p.v1, space);
+  Prepared students(z.m, z.d, z.c, p.w1, space, group);
   auto* const teacher_shares = space.take<double>(teacher_tiles);
   auto* const shares = space.take<double>(group * tiles);
-  auto* const unwanted = space.take<double>(own_dw1 ? group * z.m * z.d : 0);
+  auto* const direction = space.take<double>(group * slots * z.m * pitch_of(z.d));
+  auto* const half_sine = space.take<double>(group * slots * z.m);
+  auto* const shape = space.take<double>(group * slots * z.m * outputs);
   call.bytes = space.bytes();
   if (call.workspace == nullptr) return nullptr;
 
   const double factor = p.scale / (2 * kPi);
-  LMC_CUDA_TRY(prepare_teacher(teacher, p.v1, p.v2, teacher_shares, device, call.stream));
   for (int64_t first = 0; first < p.S; first += group) {
     const int64_t networks = p.S - first < group ? p.S - first : group;
     const int64_t w1_offset = first * z.m * z.d, w2_offset = first * z.c * z.m;
-    LMC_CUDA_TRY(prepare(networks, students, p.w1 + w1_offset, p.w2 + w2_offset, call.stream));
-    double* const dw1 = p.dw1 ? p.dw1 + w1_offset : unwanted;
-    double* const dw2 = p.dw2 ? p.dw2 + w2_offset : nullptr;
-    LMC_CUDA_TRY(evaluate(networks, {tiles, true, students, teacher, dw1, dw2, factor, shares, 0},
-                          wanted, device.float64_rate, call.stream));
-    const SumShares sum{networks, tiles,          teacher_tiles, factor,
-                        shares,   teacher_shares, p.loss + first};
-    LMC_CUDA_TRY(launch(&sum_shares_kernel,
-                        dim3(static_cast<unsigned>(blocks_of(networks, kThreads))), kThreads, 0,
-                        call.stream, sum));
+    students.w1 = p.w1 + w1_offset;
+    LMC_CUDA_TRY(prepare(
+        {networks, students, teacher, p.w2 + w2_offset, p.v2, first == 0 ? teacher.rows : 0},
+        call.stream));
+    const SumShares sums{tiles, teacher_tiles, factor, shares, teacher_shares, p.loss + first};
+    EvaluateTiles k{tiles,
+                    teacher_tiles,
+                    students,
+                    teacher,
+                    networks * tiles,
+                    0,
+                    wanted == kLoss ? rounds : 1,
+                    {slots, {direction, half_sine, shape, false}},
+                    shares,
+                    teacher_shares,
+                    0};
+    for (; k.first_round < rounds; k.first_round += k.rounds) {
+      const int64_t blocks =
+          k.student_blocks + (first == 0 && k.first_round == 0 ? teacher_tiles : 0);
+      LMC_CUDA_TRY(evaluate(tile, k, blocks, wanted, device.float64_rate, call.stream));
+      if (wanted == kLoss) continue;
+      const SumSlots sum{students,
+                         k.slots,
+                         tile,
+                         tiles,
+                         k.first_round,
+                         k.first_round + 1 == rounds,
+                         p.dw1 ? p.dw1 + w1_offset : nullptr,
+                         p.dw2 ? p.dw2 + w2_offset : nullptr,
+                         sums};
+      const int64_t elements = z.m * (z.d + z.c);
+      const dim3 grid(static_cast<unsigned>(blocks_of(elements < 1 ? 1 : elements, kThreads)),
+                      static_cast<unsigned>(networks));
+      LMC_CUDA_TRY(launch(&sum_slots_kernel, grid, kThreads, 0, call.stream, sum));
+    }
+    if (wanted == kLoss)
+      LMC_CUDA_TRY(launch(&sum_shares_kernel,
+                          dim3(static_cast<unsigned>(blocks_of(networks, kThreads))), kThreads, 0,
+                          call.stream, LossOnly{networks, sums}));
   }
   return nullptr;
 }

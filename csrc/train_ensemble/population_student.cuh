@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A student on the population loss, for descent.cuh: pairs.cuh tile by tile, all by one block.
+// A student on the population loss, for descent.cuh: pairs.cuh tile by tile, all by one block. The
+// left tile goes over the student's own, and the right one over those from it on, then over the
+// teacher's.
 #pragma once
 
 #include "population_loss/pairs.cuh"
@@ -7,19 +9,21 @@
 
 namespace lmc::train_ensemble {
 
+using population_loss::PairSums;
 using population_loss::PairTile;
 using population_loss::Prepared;
 
 struct PopulationMemory {
-  double *w1, *w2, *g1, *g2;  // (m, d), (c, m), twice
+  double *w1, *w2;  // (m, d), (c, m)
+  PairSums sums;    // and after a step's proposal the weights that it leads to
   Prepared prepared;
 
-  LMC_HOST_DEVICE PopulationMemory(const Sizes& z, cuda::Workspace& space)
+  LMC_HOST_DEVICE PopulationMemory(const Sizes& z, bool train_w2, cuda::Workspace& space)
       : w1(space.take<double>(z.m * z.d)),
         w2(space.take<double>(z.c * z.m)),
-        g1(space.take<double>(z.m * z.d)),
-        g2(space.take<double>(z.c * z.m)),
-        prepared(z.m, z.d, z.c, space) {}
+        sums{space.take<double>(z.m * population_loss::pitch_of(z.d)), space.take<double>(z.m),
+             space.take<double>(train_w2 ? z.c * z.m : 0), false},
+        prepared(z.m, z.d, z.c, w1, space) {}
 };
 
 // The teacher, prepared for all students, and its shares of the loss.
@@ -34,6 +38,8 @@ template <int Tile, bool TrainW2>
 class PopulationStudent {
  public:
   static constexpr int kThreads = PairTile<Tile>::kThreads;
+  static constexpr auto kWanted =
+      TrainW2 ? population_loss::kGradients : population_loss::kGradient1;
 
   __device__ PopulationStudent(const Run<double>& run, int64_t s, const PopulationTeacher& teacher,
                                const PopulationMemory& memory, unsigned char* shared)
@@ -45,35 +51,65 @@ class PopulationStudent {
         pairs_(shared) {
     copy(out1(), memory_.w1, z_.m * z_.d);
     copy(out2(), memory_.w2, z_.c * z_.m);
+    own_w1([&](int64_t, int, int64_t at) { memory_.sums.direction[at] = 0; });
+    if (TrainW2) own_w2([&](int64_t e) { memory_.sums.shape[e] = 0; });
     __syncthreads();
   }
 
   __device__ double loss(int64_t) {
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    for (int j = warp; j < memory_.prepared.rows; j += kThreads / 32)
-      population_loss::prepare_neuron(memory_.prepared, j, memory_.w1, memory_.w2);
+    const Prepared& own = memory_.prepared;
+    for (int j = static_cast<int>(threadIdx.x); j < own.m; j += kThreads)
+      memory_.sums.half_sine[j] = 0;
+    for (int j = static_cast<int>(threadIdx.x) / population_loss::kLanesOfNeuron; j < own.rows;
+         j += kThreads / population_loss::kLanesOfNeuron)
+      population_loss::prepare_neuron(own, j, memory_.w2, 1.0);
     __syncthreads();
-    const population_loss::PairGradients gradients{memory_.g1, memory_.g2, z_.d, teacher_.factor};
-    constexpr auto kWanted = TrainW2 ? population_loss::kGradients : population_loss::kGradient1;
-    double shares = 0;
-    for (int first = 0; first < memory_.prepared.m; first += Tile)
-      shares +=
-          pairs_.template evaluate<kWanted>(memory_.prepared, &teacher_.prepared, first, gradients);
+    const int tiles = (own.m + Tile - 1) / Tile;
+    const int all = tiles + (teacher_.prepared.m + Tile - 1) / Tile;
+    double share = 0;
+    for (int left = 0; left < tiles; ++left)
+      for (int right = left; right < all; ++right) {
+        const bool is_own = right < tiles;
+        share += pairs_.template add<kWanted>({own, is_own ? own : teacher_.prepared, left * Tile,
+                                               (is_own ? right : right - tiles) * Tile,
+                                               right == left ? population_loss::kSame
+                                               : is_own      ? population_loss::kOwn
+                                                             : population_loss::kTeacher,
+                                               right > left, memory_.sums, memory_.sums});
+      }
+    share = cuda::block_sum<kThreads>(share, pairs_.scratch());
     double constant = 0;
     for (int t = 0; t < teacher_.tiles; ++t) constant += teacher_.shares[t];
-    return teacher_.factor * (shares + constant);
+    return teacher_.factor * (share + constant);
   }
 
   __device__ Proposal propose(double lr) {
     StepSums sums;
-    propose(z_.m * z_.d, memory_.w1, memory_.g1, lr, sums);
-    if (TrainW2) propose(z_.c * z_.m, memory_.w2, memory_.g2, lr, sums);
+    own_w1([&](int64_t e, int i, int64_t at) {
+      const double inverse = memory_.prepared.inverse[i], unit = memory_.w1[e] * inverse;
+      const double sum = memory_.sums.direction[at] + 2 * memory_.sums.half_sine[i] * unit;
+      const double gradient = inverse == 0 ? 0.0 : teacher_.factor * inverse * sum;
+      memory_.sums.direction[at] = stepped(memory_.w1[e], gradient, lr, sums);
+    });
+    if (TrainW2)
+      own_w2([&](int64_t e) {
+        const double norm = memory_.prepared.norm[e % z_.m];
+        const double gradient = teacher_.factor * norm * memory_.sums.shape[e];
+        memory_.sums.shape[e] = stepped(memory_.w2[e], gradient, lr, sums);
+      });
     cuda::block_sums<kThreads>(sums.values, pairs_.scratch());
     return {sums.values[1] == 0, sums.values[0]};
   }
   __device__ void accept() {
-    copy(memory_.g1, memory_.w1, z_.m * z_.d);
-    if (TrainW2) copy(memory_.g2, memory_.w2, z_.c * z_.m);
+    own_w1([&](int64_t e, int, int64_t at) {
+      memory_.w1[e] = memory_.sums.direction[at];
+      memory_.sums.direction[at] = 0;
+    });
+    if (TrainW2)
+      own_w2([&](int64_t e) {
+        memory_.w2[e] = memory_.sums.shape[e];
+        memory_.sums.shape[e] = 0;
+      });
     __syncthreads();
   }
   __device__ void store() {
@@ -85,20 +121,31 @@ class PopulationStudent {
   __device__ double* out1() const { return run_.problem.w1_out + s_ * z_.m * z_.d; }
   __device__ double* out2() const { return run_.problem.w2_out + s_ * z_.c * z_.m; }
 
-  // Every element has one thread, in all of these.
   static __device__ void copy(const double* from, double* to, int64_t size) {
     for (int64_t e = threadIdx.x; e < size; e += kThreads) to[e] = from[e];
   }
-  __device__ __forceinline__ void propose(int64_t size, const double* w, double* g, double lr,
-                                          StepSums& sums) {
-    for (int64_t e = threadIdx.x; e < size; e += kThreads) {
-      const double gradient = g[e], next = w[e] - lr * gradient;
-      if (run_.round_to_float32)
-        sums.add(gradient, static_cast<float>(next));
-      else
-        sums.add(gradient, next);
-      g[e] = next;
-    }
+
+  // Every element has one thread, in all that calls these: of w1 sixteen threads walk a neuron's
+  // dimensions. function(where in w1, neuron, where in its sums).
+  template <class Function>
+  __device__ __forceinline__ void own_w1(const Function& function) const {
+    const int d = static_cast<int>(z_.d), pitch = population_loss::pitch_of(z_.d);
+    for (int i = static_cast<int>(threadIdx.x) / 16; i < z_.m; i += kThreads / 16)
+      for (int k = static_cast<int>(threadIdx.x) % 16; k < d; k += 16)
+        function(static_cast<int64_t>(i) * d + k, i, static_cast<int64_t>(i) * pitch + k);
+  }
+  template <class Function>
+  __device__ __forceinline__ void own_w2(const Function& function) const {
+    for (int64_t e = threadIdx.x; e < z_.c * z_.m; e += kThreads) function(e);
+  }
+
+  __device__ double stepped(double w, double gradient, double lr, StepSums& sums) const {
+    const double next = w - lr * gradient;
+    if (run_.round_to_float32)
+      sums.add(gradient, static_cast<float>(next));
+    else
+      sums.add(gradient, next);
+    return next;
   }
 
   const Sizes& z_;

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lmc_fast
-from lmc_fast.ops import _library
+from lmc_fast.ops import _cuda, _library
 from lmc_fast.ops.two_layer_relu import BACKWARD_OP, OP
 
 
@@ -196,6 +196,10 @@ def test_a_torch_that_cannot_be_asked_dispatches(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or not _cuda.compiled("two_layer_relu.forward"),
+    reason="needs a GPU and a CUDA build",
+)
 def test_gpu_calls_give_the_same_bits_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = tuple(t.detach().cuda().requires_grad_() for t in network())
     assert _library._is_plain(arguments)

@@ -80,7 +80,9 @@ def test_a_minimum_has_the_loss_of_rounding_and_no_gradient() -> None:
     )
     assert loss is not None
     assert dw1 is not None
-    assert float(loss.abs()) < 1e-15
+    # The students' sum and the teacher's are (5 pi + 20) / (4 pi) = 2.8 each, the one between them
+    # is twice that.
+    assert float(loss.abs()) < torch.finfo(torch.float64).eps * 4 * 2.85
     assert float(dw1.abs().max()) < 1e-15
 
 

@@ -102,6 +102,49 @@ inline __device__ void multiply_add(float& d0, float& d1, float& d2, float& d3,
 #endif
 }
 
+// (16,8) += (16,4) (4,8) in float64, by a warp. With lane = 4 g + t the lane gives rows g and g + 8
+// of the left operand's column t, and column g of the right operand's row t; it holds of the sum
+// rows g and g + 8, columns 2 t and 2 t + 1: (d0, d1) and (d2, d3). All is as exact as fma.
+inline __device__ void multiply_add(double (&d)[4], double a0, double a1, double b) {
+#if __CUDA_ARCH__ >= 900
+  asm("mma.sync.aligned.m16n8k4.row.col.f64.f64.f64.f64 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+      "{%0,%1,%2,%3};"
+      : "+d"(d[0]), "+d"(d[1]), "+d"(d[2]), "+d"(d[3])
+      : "d"(a0), "d"(a1), "d"(b));
+#elif __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1}, {%2}, {%3}, {%0,%1};"
+      : "+d"(d[0]), "+d"(d[1])
+      : "d"(a0), "d"(b));
+  asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1}, {%2}, {%3}, {%0,%1};"
+      : "+d"(d[2]), "+d"(d[3])
+      : "d"(a1), "d"(b));
+#else
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const int row = lane / 4 * 4 + k, column = lane % 4 * 8 + k;
+    const double low = __shfl_sync(~0u, a0, row), high = __shfl_sync(~0u, a1, row);
+    const double left = __shfl_sync(~0u, b, column), right = __shfl_sync(~0u, b, column + 4);
+    d[0] += low * left;
+    d[1] += low * right;
+    d[2] += high * left;
+    d[3] += high * right;
+  }
+#endif
+}
+
+// 1 / sqrt(value) of a positive normal number, to 2^-20 or better.
+inline __device__ double about_reciprocal_root(double value) {
+  double root;
+  asm("rsqrt.approx.ftz.f64 %0, %1;" : "=d"(root) : "d"(value));
+  return root;
+}
+
+// Sign, exponent and the first 20 bits, which can be looked at without the unit of float64.
+inline __device__ uint32_t upper_word(double value) {
+  return static_cast<uint32_t>(__double2hiint(value));
+}
+
 // Copies of many bytes that one thread issues, to shared memory, where the products of a warpgroup
 // may read them behind a wait. A barrier in shared memory belongs to a place that is filled again
 // and again: it is started once, before a __syncthreads(); each filling is announced, then copied;
