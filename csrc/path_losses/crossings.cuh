@@ -32,10 +32,9 @@ LMC_HOST_DEVICE inline uint32_t sum_of_bytes(uint32_t bytes) { return bytes * 0x
 // for NaN.
 LMC_HOST_DEVICE inline int guess_bin(float t, float intervals) {
   constexpr float kIntegers = 8388608.0f;  // between this and its double there are no others
-  float shifted = (t * intervals + 0.49999f) + kIntegers;
-  shifted = shifted > kIntegers ? shifted : kIntegers;
-  const float most = kIntegers + (intervals + 1.0f);
-  return static_cast<int>(bits_of(shifted < most ? shifted : most) - bits_of(kIntegers));
+  const float shifted = std::fmax((t * intervals + 0.49999f) + kIntegers, kIntegers);
+  return static_cast<int>(bits_of(std::fmin(shifted, kIntegers + (intervals + 1.0f))) -
+                          bits_of(kIntegers));
 }
 
 // A thread's part of a tile: which of its pre-activations cross, and the places of its entries.
@@ -116,9 +115,11 @@ class Crossings {
       if (row < first || row >= first + rows) bits &= ~(255u << 8 * i);
       place[i] = numbers_ + ((list * Shared::kListLength + before) * rows + row - first);
     }
-    const auto interval_count = static_cast<float>(A - 1);
+    int bins[kPassColumns][kRows];
+    locate(z_a, z_b, pass, intervals, A, bins);
 #pragma unroll
-    for (int c = pass * kPassColumns; c < (pass + 1) * kPassColumns; ++c) {
+    for (int q = 0; q < kPassColumns; ++q) {
+      const int c = pass * kPassColumns + q;
       const auto column = static_cast<uint32_t>(Tile::column(c));
       T factor[3];
 #pragma unroll
@@ -126,28 +127,13 @@ class Crossings {
         factor[kind] = (kind == 1 ? T(1) : T(-1)) *
                        (one ? weights[kind * kWeightPitch + static_cast<int>(column)] : T(1));
       const uint32_t birth = one ? 0 : column, death = one ? 0 : column + kDies;
-      T size_a[kRows], size_b[kRows], size[kRows];
-      int bin[kRows];
-      int wrong = 0;
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
-        size_a[i] = std::fabs(z_a[i][c]);
-        size_b[i] = std::fabs(z_b[i][c]);
-        size[i] = size_a[i] + size_b[i];
-        const float t =
-            approximate_quotient(static_cast<float>(size_a[i]), static_cast<float>(size[i]));
-        bin[i] = guess_bin(t, interval_count);
-        const Interval<T> interval = intervals[bin[i]];
-        // Not short-circuited: a branch would keep the rows from being worked on side by side.
-        wrong |= static_cast<int>(interval.before * size[i] >= size_a[i]) |
-                 static_cast<int>(interval.at * size[i] < size_a[i]);
-      }
-      if (wrong) locate(size_a, size, intervals, A, bin);
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        const T numbers[3] = {size_a[i] * factor[0], size_b[i] * factor[1], size[i] * factor[2]};
+        const T size_a = std::fabs(z_a[i][c]), size_b = std::fabs(z_b[i][c]);
+        const T numbers[3] = {size_a * factor[0], size_b * factor[1],
+                              (size_a + size_b) * factor[2]};
         const uint32_t key =
-            static_cast<uint32_t>(bin[i]) * bin_unit + (z_a[i][c] <= T(0) ? birth : death);
+            static_cast<uint32_t>(bins[q][i]) * bin_unit + (z_a[i][c] <= T(0) ? birth : death);
         if (bits >> (8 * i + c) & 1u) {
           place[i][0] = numbers[0];
           place[i][next_number()] = numbers[1];
@@ -269,19 +255,43 @@ class Crossings {
     return before;
   }
 
-  // For each the first k with alphas[k] size >= size_a, A if there is none; 0 where that is NaN.
-  static __device__ void locate(const T (&size_a)[kRows], const T (&size)[kRows],
-                                const Interval<T>* intervals, int A, int (&bin)[kRows]) {
+  // For each pre-activation of a pass the first k with alphas[k] size >= size_a, A if there is
+  // none; 0 where that is NaN. A guess is checked; if one of a thread's is wrong, it looks for all.
+  static __device__ void locate(const Values& z_a, const Values& z_b, int pass,
+                                const Interval<T>* intervals, int A,
+                                int (&bins)[kPassColumns][kRows]) {
+    const auto interval_count = static_cast<float>(A - 1);
+    int wrong = 0;
+#pragma unroll
+    for (int q = 0; q < kPassColumns; ++q)
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const T size_a = std::fabs(z_a[i][pass * kPassColumns + q]);
+        const T size = size_a + std::fabs(z_b[i][pass * kPassColumns + q]);
+        const float t = approximate_quotient(static_cast<float>(size_a), static_cast<float>(size));
+        bins[q][i] = guess_bin(t, interval_count);
+        const Interval<T> interval = intervals[bins[q][i]];
+        // Not short-circuited: branches would keep the guesses from being made side by side.
+        wrong |= static_cast<int>(interval.before * size >= size_a) |
+                 static_cast<int>(interval.at * size < size_a);
+      }
+    if (wrong == 0) return;
     int most = 1;
     while (most <= A / 2) most *= 2;
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) bin[i] = 0;
-    for (; most > 0; most /= 2)
+    for (int q = 0; q < kPassColumns; ++q) {
+      int k[kRows] = {};
+      for (int by = most; by > 0; by /= 2)
 #pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        const int further = bin[i] + most;  // intervals[further].before is the alpha before it
-        if (further <= A && intervals[further].before * size[i] < size_a[i]) bin[i] = further;
-      }
+        for (int i = 0; i < kRows; ++i) {
+          const T size_a = std::fabs(z_a[i][pass * kPassColumns + q]);
+          const T size = size_a + std::fabs(z_b[i][pass * kPassColumns + q]);
+          // intervals[k + by].before is the alpha before it.
+          if (k[i] + by <= A && intervals[k[i] + by].before * size < size_a) k[i] += by;
+        }
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) bins[q][i] = k[i];
+    }
   }
 
   uint32_t* counts_;  // (passes and active, height): a byte each group
