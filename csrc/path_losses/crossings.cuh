@@ -167,26 +167,31 @@ class Crossings {
       }
       entry += kWindow * rows;
     };
-    if (count > 0) fetch();
-    for (; count > 0; count -= kWindow) {
-      int bin[kWindow];
-      double sum[kWindow], added[kWindow];
+    int place[kWindow];
+    double added[kWindow];
+    const auto prepare = [&] {
 #pragma unroll
       for (int e = 0; e < kWindow; ++e) {
-        bin[e] = static_cast<int>(term.bin(key[e]));
-        sum[e] = bins[bin[e] * stride];
+        place[e] = static_cast<int>(term.bin(key[e])) * stride;
         added[e] = static_cast<double>(term.value(number[e], key[e]));
       }
-      if (count > kWindow) fetch();
+    };
+    if (count > 0) fetch(), prepare();
+    while (count > 0) {
+      double sum[kWindow];
+#pragma unroll
+      for (int e = 0; e < kWindow; ++e) sum[e] = bins[place[e]];
+      fetch();  // meanwhile; behind the last window nothing is made of it
 #pragma unroll
       for (int e = 0; e < kWindow; ++e) {
 #pragma unroll
         for (int f = 0; f < e; ++f)
-          if (bin[f] == bin[e]) sum[e] = sum[f];
+          if (place[f] == place[e]) sum[e] = sum[f];
         sum[e] += added[e];
       }
 #pragma unroll
-      for (int e = 0; e < kWindow; ++e) bins[bin[e] * stride] = sum[e];
+      for (int e = 0; e < kWindow; ++e) bins[place[e]] = sum[e];
+      if ((count -= kWindow) > 0) prepare();
     }
   }
 
