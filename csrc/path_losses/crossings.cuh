@@ -7,13 +7,18 @@
 // columns of that pass in order.
 #pragma once
 
+#include <cmath>
+
 #include "path_losses/path_memory.cuh"
 
 namespace lmc::path_losses {
 
-// An entry's key: its bin, whether the neuron dies, and its column in the tile.
-inline constexpr int kBinShift = 8;
-inline constexpr uint32_t kDies = 128, kColumn = 127;
+// An entry's key: with one output its bin, else that, whether the neuron dies, and its column in
+// the tile. Lists are filled up to whole windows with entries that add nothing: their numbers are
+// zero, their bin is the first, and the weight of their column is zero.
+inline constexpr int kBinShift = 9;
+inline constexpr uint32_t kDies = 256, kColumn = 255, kNoColumn = kTileColumns;
+inline constexpr int kWindow = 4;  // entries whose bins are read at a time
 
 // A number in each of the four bytes: how many bits are set in it.
 LMC_HOST_DEVICE inline uint32_t bits_of_bytes(uint32_t bits) {
@@ -23,11 +28,13 @@ LMC_HOST_DEVICE inline uint32_t bits_of_bytes(uint32_t bits) {
 }
 LMC_HOST_DEVICE inline uint32_t sum_of_bytes(uint32_t bytes) { return bytes * 0x01010101u >> 24; }
 
-// The k that a crossing at t falls to on an equally spaced grid, but for rounding; at most A.
-LMC_HOST_DEVICE inline int guess_bin(float t, float scale, int A) {
-  const float shifted = (t * scale + 0.49999f) + 8388608.0f;  // rounds to an integer
-  const auto k = static_cast<int>(bits_of(shifted) & 0x7fffffu);
-  return k < A ? k : A;
+// The k that a crossing at t falls to on an equally spaced grid, but for rounding: at most A, and 0
+// for NaN.
+LMC_HOST_DEVICE inline int guess_bin(float t, float intervals) {
+  constexpr float kIntegers = 8388608.0f;  // between this and its double there are no others
+  const float shifted = std::fmax((t * intervals + 0.49999f) + kIntegers, kIntegers);
+  return static_cast<int>(bits_of(std::fmin(shifted, kIntegers + (intervals + 1.0f))) -
+                          bits_of(kIntegers));
 }
 
 // A thread's part of a tile: which of its pre-activations cross, and the places of its entries.
@@ -44,10 +51,9 @@ class Crossings {
   using Values = T[kRows][kCols];
 
  public:
-  __device__ Crossings(unsigned char* shared, const Shared& places, int entries)
+  __device__ Crossings(unsigned char* shared, int entries)
       : counts_(reinterpret_cast<uint32_t*>(shared + Shared::kCounts)),
         numbers_(reinterpret_cast<T*>(shared + Shared::kLists)),
-        keys_(reinterpret_cast<uint32_t*>(shared + places.keys)),
         entries_(entries) {}
   // From one of an entry's numbers to the next.
   __device__ int next_number() const {
@@ -61,20 +67,24 @@ class Crossings {
 
   // Finds the crossings and tells the block how many there are, behind a barrier.
   __device__ void count(const Values& z_a, const Values& z_b, bool count_active) {
-    crossing_ = active_ = 0;
+    crossing_ = 0;
+    uint32_t active = 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
 #pragma unroll
-      for (int c = 0; c < kCols; ++c) {
-        const bool active_a = !(z_a[r][c] <= T(0)), active_b = !(z_b[r][c] <= T(0));
-        crossing_ |= active_a != active_b ? 1u << (r * 8 + c) : 0u;
-        active_ |= active_a ? 1u << (r * 8 + c) : 0u;
-      }
+      for (int c = 0; c < kCols; ++c)
+        if (!(z_a[r][c] <= T(0)) != !(z_b[r][c] <= T(0))) crossing_ |= 1u << (r * 8 + c);
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass)
       before_[pass] =
           lanes_before(bits_of_bytes(crossing_ & kPassMask << pass * kPassColumns), pass);
-    if (count_active) lanes_before(bits_of_bytes(active_), kPasses);
+    if (!count_active) return;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+#pragma unroll
+      for (int c = 0; c < kCols; ++c)
+        if (!(z_a[r][c] <= T(0))) active |= 1u << (r * 8 + c);
+    lanes_before(bits_of_bytes(active), kPasses);
   }
 
   // Into the order of slots.
@@ -82,19 +92,20 @@ class Crossings {
     turn_values(z_a);
     turn_values(z_b);
     crossing_ = turned(crossing_);
-    active_ = turned(active_);
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) before_[pass] = turned(before_[pass]);
   }
 
   // Lists the crossings of a pass in rows first ... first + rows - 1, into lists of so many rows.
-  // The numbers are -|z_a|, |z_b| and -(|z_a| + |z_b|), times factors(c, numbers). `list` counts
-  // the lists before these.
-  template <class Factors>
+  // The numbers are -|z_a|, |z_b| and -(|z_a| + |z_b|): with one output times `weights`, the three
+  // kinds of it. `list` counts the lists before these.
   __device__ void gather(const Values& z_a, const Values& z_b, int pass, int list, int first,
-                         int rows, const Interval<T>* intervals, int A, const Factors& factors) {
+                         int rows, const Interval<T>* intervals, int A, const T* weights) {
+    const bool one = weights != nullptr;
+    const uint32_t bin_unit = one ? 1 : 1 << kBinShift;
+    fill_up(pass, list, first, rows, one ? 0 : kNoColumn);
     uint32_t bits = crossing_;
-    int place[kRows];
+    T* place[kRows];
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const int row = Tile::row(turn(i));
@@ -102,43 +113,35 @@ class Crossings {
       const uint32_t groups = sum_of_bytes(counts & ((1u << 8 * Tile::group()) - 1u));
       const auto before = static_cast<int>(groups + (before_[pass] >> 8 * i & 255u));
       if (row < first || row >= first + rows) bits &= ~(255u << 8 * i);
-      place[i] = (list * Shared::kListLength + before) * rows + row - first;
+      place[i] = numbers_ + ((list * Shared::kListLength + before) * rows + row - first);
     }
-    const auto scale = static_cast<float>(A - 1);
+    int bins[kPassColumns][kRows];
+    locate(z_a, z_b, pass, intervals, A, bins);
 #pragma unroll
-    for (int c = pass * kPassColumns; c < (pass + 1) * kPassColumns; ++c) {
+    for (int q = 0; q < kPassColumns; ++q) {
+      const int c = pass * kPassColumns + q;
+      const auto column = static_cast<uint32_t>(Tile::column(c));
       T factor[3];
-      factors(c, factor);
-      T size_a[kRows], size_b[kRows], size[kRows];
-      int bin[kRows];
-      bool wrong = false;
+#pragma unroll
+      for (int kind = 0; kind < 3; ++kind)
+        factor[kind] = (kind == 1 ? T(1) : T(-1)) *
+                       (one ? weights[kind * kWeightPitch + static_cast<int>(column)] : T(1));
+      const uint32_t birth = one ? 0 : column, death = one ? 0 : column + kDies;
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
-        const T za = z_a[i][c], zb = z_b[i][c];
-        size_a[i] = za < T(0) ? -za : za;
-        size_b[i] = zb < T(0) ? -zb : zb;
-        size[i] = size_a[i] + size_b[i];
-        const float t =
-            approximate_quotient(static_cast<float>(size_a[i]), static_cast<float>(size[i]));
-        bin[i] = guess_bin(t, scale, A);
-        const Interval<T> interval = intervals[bin[i]];
-        const bool right =
-            interval.before * size[i] < size_a[i] && !(interval.at * size[i] < size_a[i]);
-        wrong |= !right && (bits >> (8 * i + c) & 1u);
-      }
-      if (wrong) locate(size_a, size, intervals, A, bin);
-#pragma unroll
-      for (int i = 0; i < kRows; ++i)
+        const T size_a = std::fabs(z_a[i][c]), size_b = std::fabs(z_b[i][c]);
+        const T numbers[3] = {size_a * factor[0], size_b * factor[1],
+                              (size_a + size_b) * factor[2]};
+        const uint32_t key =
+            static_cast<uint32_t>(bins[q][i]) * bin_unit + (z_a[i][c] <= T(0) ? birth : death);
         if (bits >> (8 * i + c) & 1u) {
-          T* const to = numbers_ + place[i];
-          to[0] = -size_a[i] * factor[0];
-          to[next_number()] = size_b[i] * factor[1];
-          to[2 * next_number()] = -size[i] * factor[2];
-          keys_[place[i]] = static_cast<uint32_t>(bin[i]) << kBinShift |
-                            (z_a[i][c] <= T(0) ? 0u : kDies) |
-                            static_cast<uint32_t>(Tile::column(c));
+          place[i][0] = numbers[0];
+          place[i][next_number()] = numbers[1];
+          place[i][2 * next_number()] = numbers[2];
+          key_of(place[i]) = key;
           place[i] += rows;
         }
+      }
     }
   }
 
@@ -149,48 +152,50 @@ class Crossings {
   __device__ int active(int row) const { return length(kPasses, row); }
 
   // Adds list `list` of a row to bins that this thread owns, `stride` doubles from one to the next.
-  // Bins of four entries are read at a time; where two are the same, the later entry takes over the
-  // sum of the earlier one.
+  // Where two bins of a window are the same, the later entry takes over the sum of the earlier one.
   template <class Term>
   __device__ void add_list(double* bins, int stride, int list, int row, int rows, int count,
                            const Term& term) const {
-    const int begin = list * Shared::kListLength * rows + row;
+    const T* entry = numbers_ + (list * Shared::kListLength * rows + row);
     uint32_t key[kWindow];
     T number[kWindow];
-    const auto fetch = [&](int first) {
+    const auto fetch = [&] {
 #pragma unroll
       for (int e = 0; e < kWindow; ++e) {
-        const int at = begin + (first + e) * rows;
-        key[e] = keys_[at];
-        number[e] = term.number(numbers_ + at, key[e]);
+        key[e] = key_of(entry + e * rows);
+        number[e] = term.number(entry + e * rows, key[e]);
       }
+      entry += kWindow * rows;
     };
-    if (count > 0) fetch(0);
-    for (int first = 0; first < count; first += kWindow) {
-      int at[kWindow];
-      double sum[kWindow], added[kWindow];
+    int place[kWindow];
+    double added[kWindow];
+    const auto prepare = [&] {
 #pragma unroll
       for (int e = 0; e < kWindow; ++e) {
-        at[e] = first + e < count ? static_cast<int>(key[e] >> kBinShift) * stride : 0;
-        sum[e] = bins[at[e]];
+        place[e] = static_cast<int>(term.bin(key[e])) * stride;
         added[e] = static_cast<double>(term.value(number[e], key[e]));
       }
-      if (first + kWindow < count) fetch(first + kWindow);
+    };
+    if (count > 0) fetch(), prepare();
+    while (count > 0) {
+      double sum[kWindow];
+#pragma unroll
+      for (int e = 0; e < kWindow; ++e) sum[e] = bins[place[e]];
+      fetch();  // meanwhile; behind the last window nothing is made of it
 #pragma unroll
       for (int e = 0; e < kWindow; ++e) {
 #pragma unroll
         for (int f = 0; f < e; ++f)
-          if (at[f] == at[e]) sum[e] = sum[f];
+          if (place[f] == place[e]) sum[e] = sum[f];
         sum[e] += added[e];
       }
 #pragma unroll
-      for (int e = 0; e < kWindow; ++e)
-        if (first + e < count) bins[at[e]] = sum[e];
+      for (int e = 0; e < kWindow; ++e) bins[place[e]] = sum[e];
+      if ((count -= kWindow) > 0) prepare();
     }
   }
 
  private:
-  static constexpr int kWindow = 4;
   static constexpr uint32_t kPassMask = ((1u << kPassColumns) - 1u) * 0x01010101u;
 
   static __device__ int lane() { return static_cast<int>(threadIdx.x) % Tile::kLanesPerRow; }
@@ -216,6 +221,26 @@ class Crossings {
     return by == 0 ? bytes : bytes >> by | bytes << (kBits - by);  // what is above kBits is unused
   }
 
+  // Thread t fills up the list of row first + t.
+  __device__ void fill_up(int pass, int list, int first, int rows, uint32_t key) {
+    const int row = static_cast<int>(threadIdx.x);
+    if (row >= rows) return;
+    for (int e = length(pass, first + row); e % kWindow != 0; ++e) {
+      T* const entry = numbers_ + ((list * Shared::kListLength + e) * rows + row);
+#pragma unroll
+      for (int kind = 0; kind < 3; ++kind) entry[kind * next_number()] = 0;
+      key_of(entry) = key;
+    }
+  }
+
+  // Keys take as much room as numbers, so that one address leads to all of an entry.
+  __device__ uint32_t& key_of(T* entry) const {
+    return *reinterpret_cast<uint32_t*>(entry + 3 * next_number());
+  }
+  __device__ uint32_t key_of(const T* entry) const {
+    return *reinterpret_cast<const uint32_t*>(entry + 3 * next_number());
+  }
+
   // From numbers by row to the sums of the lanes before this one in the same rows; all lanes' are
   // this group's count.
   __device__ uint32_t lanes_before(uint32_t own, int count) {
@@ -235,26 +260,49 @@ class Crossings {
     return before;
   }
 
-  // For each the first k with alphas[k] size >= size_a, A if there is none; 0 where that is NaN.
-  static __device__ void locate(const T (&size_a)[kRows], const T (&size)[kRows],
-                                const Interval<T>* intervals, int A, int (&bin)[kRows]) {
+  // For each pre-activation of a pass the first k with alphas[k] size >= size_a, A if there is
+  // none; 0 where that is NaN. A guess is checked; if one of a thread's is wrong, it looks for all.
+  static __device__ void locate(const Values& z_a, const Values& z_b, int pass,
+                                const Interval<T>* intervals, int A,
+                                int (&bins)[kPassColumns][kRows]) {
+    const auto interval_count = static_cast<float>(A - 1);
+    int wrong = 0;
+#pragma unroll
+    for (int q = 0; q < kPassColumns; ++q)
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const T size_a = std::fabs(z_a[i][pass * kPassColumns + q]);
+        const T size = size_a + std::fabs(z_b[i][pass * kPassColumns + q]);
+        const float t = approximate_quotient(static_cast<float>(size_a), static_cast<float>(size));
+        bins[q][i] = guess_bin(t, interval_count);
+        const Interval<T> interval = intervals[bins[q][i]];
+        // Not short-circuited: branches would keep the guesses from being made side by side.
+        wrong |= static_cast<int>(interval.before * size >= size_a) |
+                 static_cast<int>(interval.at * size < size_a);
+      }
+    if (wrong == 0) return;
     int most = 1;
     while (most <= A / 2) most *= 2;
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) bin[i] = 0;
-    for (; most > 0; most /= 2)
+    for (int q = 0; q < kPassColumns; ++q) {
+      int k[kRows] = {};
+      for (int by = most; by > 0; by /= 2)
 #pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        const int further = bin[i] + most;  // intervals[further].before is the alpha before it
-        if (further <= A && intervals[further].before * size[i] < size_a[i]) bin[i] = further;
-      }
+        for (int i = 0; i < kRows; ++i) {
+          const T size_a = std::fabs(z_a[i][pass * kPassColumns + q]);
+          const T size = size_a + std::fabs(z_b[i][pass * kPassColumns + q]);
+          // intervals[k + by].before is the alpha before it.
+          if (k[i] + by <= A && intervals[k[i] + by].before * size < size_a) k[i] += by;
+        }
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) bins[q][i] = k[i];
+    }
   }
 
   uint32_t* counts_;  // (passes and active, height): a byte each group
-  T* numbers_;        // (3, lists, entries, rows)
-  uint32_t* keys_;    // (lists, entries, rows)
+  T* numbers_;        // (3 and the key, lists, entries, rows)
   int entries_;
-  uint32_t crossing_ = 0, active_ = 0, before_[kPasses];
+  uint32_t crossing_ = 0, before_[kPasses];
 };
 
 }  // namespace lmc::path_losses

@@ -32,33 +32,33 @@ LMC_HOST_DEVICE inline double blend(double alpha, double F_a, double F_b, double
   return F_a + alpha * ((F_b - F_a) + (1.0 - alpha) * F_c);
 }
 
-// What a crossing adds to a coefficient. With one output its numbers have the weights in them.
+// What an entry adds to a coefficient, and to which bin. With one output its numbers have the
+// weights in them.
 template <class T>
 struct OneOutput {
   int offset;  // of the numbers for this coefficient
-  __device__ T number(const T* numbers, uint32_t) const { return numbers[offset]; }
+  __device__ T number(const T* entry, uint32_t) const { return entry[offset]; }
   __device__ T value(T number, uint32_t) const { return number; }
+  __device__ uint32_t bin(uint32_t key) const { return key; }
 };
 template <class T>
 struct AnyOutput {
   int offset;
   bool counts;       // neurons: one more for a birth, one less for a death
   const T* weights;  // (columns), of the coefficient
-  __device__ T number(const T* numbers, uint32_t key) const {
-    const T number = numbers[offset];
+  __device__ T number(const T* entry, uint32_t key) const {
+    const T number = entry[offset];
     return counts ? (key & kDies ? T(-1) : T(1)) : number;
   }
-  __device__ T value(T number, uint32_t key) const {
-    const T weight = weights[key & kColumn];
-    return counts ? number : number * weight;
-  }
+  __device__ T value(T number, uint32_t key) const { return number * weights[key & kColumn]; }
+  __device__ uint32_t bin(uint32_t key) const { return key >> kBinShift; }
 };
 
-// The weights and biases of a tile's neurons on their way to shared memory: thread t has those of
-// column t % 128, and the outputs t / 128, t / 128 + 2, ...
+// Biases and weights on their way to shared memory: thread t has those of column t % 128, the
+// weights of output t / 128.
 template <class T>
 struct HeldWeights {
-  T bias_a, bias_b, a[kWeightPairs], b[kWeightPairs];
+  T bias_a, bias_b, a, b;
 };
 
 template <class Tile, bool Inside>
@@ -73,7 +73,7 @@ class PathBlock {
  public:
   __device__ PathBlock(const P& p, unsigned char* shared)
       : p_(p),
-        crossings_(shared, places(p), entries(p)),
+        crossings_(shared, entries(p)),
         scratch_(reinterpret_cast<T*>(shared + Shared::kScratch)),
         pair_(blockIdx.y),
         first_row_((p.first_block + blockIdx.x) * kHeight),
@@ -103,40 +103,30 @@ class PathBlock {
     for (int k = threadIdx.x; k <= A_; k += kThreads)
       intervals_[k] = {k == 0 ? -T(INFINITY) : static_cast<T>(p_.alphas[k - 1]),
                        k == A_ ? T(INFINITY) : static_cast<T>(p_.alphas[k])};
+    // Behind the last column every weight is zero. All weights for counting are one.
+    for (int q = threadIdx.x; q < 3 * p_.outputs; q += kThreads) weights(0, q)[kTileColumns] = 0;
+    for (int column = threadIdx.x; column <= kTileColumns; column += kThreads)
+      ones()[column] = column < kTileColumns ? T(1) : T(0);
     crossings_.start();
   }
 
-  // Weights of the outputs of a chunk, from output `first_output` on, and biases, for the neurons
-  // from `first` on.
-  __device__ HeldWeights<T> fetch_weights(int first, int first_output) const {
-    HeldWeights<T> held;
+  // What the neurons from `first` on need first, so that it is on its way while others multiply.
+  __device__ HeldWeights<T> fetch_weights(int first) const {
     const int j = first + static_cast<int>(threadIdx.x) % kTileColumns;
+    const int o = static_cast<int>(threadIdx.x) / kTileColumns;
     const bool valid = j < p_.m;
-    held.bias_a = valid && p_.b1_a ? p_.b1_a[pair_ * p_.m + j] : T(0);
-    held.bias_b = valid && p_.b1_b ? p_.b1_b[pair_ * p_.m + j] : T(0);
-    const int outputs = outputs_from(first_output);
-#pragma unroll
-    for (int q = 0; q < kWeightPairs; ++q) {
-      const int o = output_of(q);
-      const int64_t at = (pair_ * p_.c + first_output + o) * p_.m + j;
-      held.a[q] = valid && o < outputs ? p_.w2_a[at] : T(0);
-      held.b[q] = valid && o < outputs ? p_.w2_b[at] : T(0);
-    }
-    return held;
+    return {valid && p_.b1_a ? p_.b1_a[pair_ * p_.m + j] : T(0),
+            valid && p_.b1_b ? p_.b1_b[pair_ * p_.m + j] : T(0),
+            valid && o < c_ ? w2(p_.w2_a, o, j) : T(0), valid && o < c_ ? w2(p_.w2_b, o, j) : T(0)};
   }
-  // Into shared memory, for all to read behind a barrier.
-  __device__ void keep_weights(const HeldWeights<T>& held, int first_output) {
+  // It and the other weights of the first outputs into shared memory, for all to read behind a
+  // barrier.
+  __device__ void keep_weights(const HeldWeights<T>& held, int first) {
     const int column = static_cast<int>(threadIdx.x) % kTileColumns;
-    const int outputs = outputs_from(first_output);
-#pragma unroll
-    for (int q = 0; q < kWeightPairs; ++q) {
-      const int o = output_of(q);
-      if (o >= outputs) break;
-      weights(0, o)[column] = held.a[q];
-      weights(1, o)[column] = held.b[q];
-      weights(2, o)[column] = held.b[q] - held.a[q];
-    }
-    if (threadIdx.x >= kTileColumns) return;
+    const int o = static_cast<int>(threadIdx.x) / kTileColumns;
+    if (o < outputs_from(0)) keep_weight(o, column, held.a, held.b);
+    keep_outputs(first, 0, o + kThreads / kTileColumns);
+    if (o > 0) return;
     biases(0)[column] = held.bias_a;
     biases(1)[column] = held.bias_b;
   }
@@ -211,9 +201,6 @@ class PathBlock {
 
   // Which of the five sums of an output a kind of sum over neurons goes to: f(0), f(1), F_c.
   static __device__ int sum_of(int kind) { return kind == 2 ? 2 : 3 + kind; }
-  static __device__ int output_of(int q) {
-    return static_cast<int>(threadIdx.x) / kTileColumns + q * (kThreads / kTileColumns);
-  }
   __device__ int outputs_from(int first_output) const {
     return c_ - first_output < p_.outputs ? c_ - first_output : p_.outputs;
   }
@@ -222,6 +209,7 @@ class PathBlock {
     return weights_ + (kind * p_.outputs + o) * kWeightPitch;
   }
   __device__ T* biases(int net) const { return weights(3, net); }
+  __device__ T* ones() const { return weights(3, 2); }
   __device__ double& sum(int which, int64_t o, int64_t row) {
     return sums_[(which * p_.c + o) * kHeight + row];
   }
@@ -234,10 +222,24 @@ class PathBlock {
   }
   __device__ int64_t bin_stride() const { return bin_place(0, 1, 0); }
 
+  __device__ T w2(const T* of, int o, int j) const { return of[(pair_ * p_.c + o) * p_.m + j]; }
+  __device__ void keep_weight(int o, int column, T a, T b) {
+    weights(0, o)[column] = a;
+    weights(1, o)[column] = b;
+    weights(2, o)[column] = b - a;
+  }
+  // Weights of outputs from, from + 2, ... of the chunk into shared memory, by half of the threads.
+  __device__ void keep_outputs(int first, int first_output, int from) {
+    const int column = static_cast<int>(threadIdx.x) % kTileColumns, j = first + column;
+    for (int o = from; o < outputs_from(first_output); o += kThreads / kTileColumns) {
+      const bool valid = j < p_.m;
+      keep_weight(o, column, valid ? w2(p_.w2_a, first_output + o, j) : T(0),
+                  valid ? w2(p_.w2_b, first_output + o, j) : T(0));
+    }
+  }
   __device__ void change_weights(int first, int first_output) {
-    const HeldWeights<T> held = fetch_weights(first, first_output);
     __syncthreads();
-    keep_weights(held, first_output);
+    keep_outputs(first, first_output, static_cast<int>(threadIdx.x) / kTileColumns);
     __syncthreads();
   }
 
@@ -319,12 +321,8 @@ class PathBlock {
 
   __device__ void gather(const Values& z_a, const Values& z_b, int pass, int list, int first,
                          int rows) {
-    const bool one = c_ == 1;
-    crossings_.gather(z_a, z_b, pass, list, first, rows, intervals_, A_, [&](int c, T(&factor)[3]) {
-#pragma unroll
-      for (int kind = 0; kind < 3; ++kind)
-        factor[kind] = one ? weights(kind, 0)[Tile::column(c)] : T(1);
-    });
+    crossings_.gather(z_a, z_b, pass, list, first, rows, intervals_, A_,
+                      c_ == 1 ? weights_ : nullptr);
   }
 
   // Adds the lists to the bins: those of a pass, or of all passes for a part of the rows.
@@ -342,7 +340,7 @@ class PathBlock {
         } else {
           const bool counts = kind == 3;
           const AnyOutput<T> term{counts ? 0 : kind * crossings_.next_number(), counts,
-                                  weights(counts ? 0 : kind, o)};
+                                  counts ? ones() : weights(kind, o)};
           add_lists(pass_or_row, row, kind * c_ + (counts ? 0 : first_output + o), counts, term);
         }
       }
@@ -509,7 +507,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int t = 0; t < tiles; ++t) {
     const int first = t * kTileColumns;
     T z_a[Tile::kRows][Tile::kCols], z_b[Tile::kRows][Tile::kCols];
-    const HeldWeights<T> held = block.fetch_weights(first, 0);
+    const HeldWeights<T> held = block.fetch_weights(first);
     tile.product(source);
 #pragma unroll
     for (int r = 0; r < Tile::kRows; ++r)
@@ -518,7 +516,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     // A product's barriers: all are done with the last tile before it, and all see the weights
     // behind it.
     if (steps == 0) __syncthreads();
-    block.keep_weights(held, 0);
+    block.keep_weights(held, first);
     tile.product(source);
     if (steps == 0) __syncthreads();
     block.add_bias(z_a, z_a, 0, first);

@@ -13,7 +13,7 @@ using namespace cuda;
 inline constexpr int kUnit = 16;  // samples whose losses make one sum, whatever the tile's height
 inline constexpr int kMostOutputs = 10;  // whose weights are in shared memory at a time
 inline constexpr int kSumsAtOnce = 4;    // sums over neurons between two barriers
-inline constexpr int kMostAlphas = 1 << 24;
+inline constexpr int64_t kMostAlphas = 1 << 20;
 inline constexpr int kWeightPitch = kTileColumns + 1;  // spreads a neuron's weights over the banks
 
 // Bin k: from alpha k - 1 to alpha k, as T; minus infinity before the first, plus infinity behind
@@ -71,14 +71,13 @@ struct PathShared {
   // spread the banks.
   static LMC_HOST_DEVICE int numbers(int entries) { return entries + 8; }
 
-  int64_t keys, intervals, weights, bins, bytes;
+  int64_t intervals, weights, bins, bytes;
 
   LMC_HOST_DEVICE PathShared(int entries, int64_t interval_count, int64_t outputs, int64_t doubles)
-      : keys(kLists + 3 * numbers(entries) * static_cast<int64_t>(sizeof(T))),
-        intervals(keys + entries * int64_t{4}),
+      : intervals(kLists + 4 * numbers(entries) * static_cast<int64_t>(sizeof(T))),
         weights(intervals + padded(interval_count * static_cast<int64_t>(sizeof(Interval<T>)), 16)),
         bins(weights +
-             padded((3 * outputs + 2) * kWeightPitch * static_cast<int64_t>(sizeof(T)), 16)),
+             padded((3 * outputs + 3) * kWeightPitch * static_cast<int64_t>(sizeof(T)), 16)),
         bytes(bins + doubles * 8) {}
 };
 

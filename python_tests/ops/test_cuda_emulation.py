@@ -664,7 +664,7 @@ def test_path_crossings_on_a_grid_alpha_and_ties_at_zero(
     ("tensor_cores", "dtype", "sizes"),
     [
         # Shared memory for bins in it, for copies of them, for lists of many and of few samples;
-        # on tensor cores the last three are too little for tall tiles, the sizes before for low ones.
+        # on tensor cores the last four are too little for tall tiles with lists of many.
         (True, torch.float32, (227, 190, 170, 120, 114, 100, 95)),
         (False, torch.float32, (227, 90, 70, 64)),
         (False, torch.float64, (227, 75, 64)),
@@ -691,6 +691,94 @@ def test_path_bits_do_not_depend_on_where_the_bins_are(
     for losses, accuracies in results[1:]:
         assert torch.equal(losses, results[0][0])
         assert accuracies is None or torch.equal(accuracies, results[0][1])
+
+
+@pytest.mark.parametrize("tensor_cores", [True, False])
+@pytest.mark.parametrize("A", [2, 60, 101, 1001, 12001])
+@pytest.mark.parametrize("c", [1, 3])
+def test_path_with_few_and_many_alphas(tensor_cores: bool, A: int, c: int) -> None:
+    # Bins of tall tiles, of low ones, in the workspace; the most alphas themselves do not fit.
+    a, b = (network_of(150, 4, c, seed=seed) for seed in (1, 2))
+    x, y = data_of(9, 4, c, False)
+    settings = Settings(tensor_cores=tensor_cores, shared_memory=(99 if A == 12001 else 227) * 1024)
+    check_path(a, b, x, y, grid(A), settings)
+    uneven = torch.rand(A, generator=torch.Generator().manual_seed(A), dtype=torch.float64)
+    check_path(a, b, x, y, (uneven**3).sort().values, settings)
+
+
+def test_path_refuses_more_alphas_than_it_can_count() -> None:
+    a, b = (network_of(2, 1, seed=seed) for seed in (1, 2))
+    x, y = data_of(1, 1, 1, False)
+    with pytest.raises(AssertionError, match="alphas must have at most"):
+        emulation.path_losses(a, b, x, y, grid(2**20 + 1), TENSOR)
+
+
+@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("alphas", [9, [0.0, 0.2, 0.75, 0.75, 0.9]])
+def test_path_crossings_that_all_fall_into_one_bin(
+    settings: Settings, dtype: torch.dtype, c: int, alphas: int | list[float]
+) -> None:
+    # Every neuron crosses, at 3/4: the longest lists there are.
+    w1, _, w2, b2 = network_of(300, 6, c, dtype=dtype)
+    assert w1 is not None
+    a, b = (3 * w1, None, w2, b2), (-w1, None, w2.flip(-1).contiguous(), b2)
+    x, y = data_of(33, 6, c, c > 1, dtype)
+    check_path(a, b, x, y, grid(alphas), settings)
+
+
+@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("c", [1, 3])
+def test_path_without_inputs_only_the_biases_count(settings: Settings, c: int) -> None:
+    # No step of a product, and so no barrier of its own.
+    a, b = (network_of(300, 0, c, seed=seed) for seed in (1, 2))
+    x, y = data_of(40, 0, c, c > 1)
+    results = [
+        emulation.path_losses(
+            a, b, x, y, grid(9), Settings(settings.terms, order, settings.tensor_cores)
+        )
+        for order in ORDERS
+    ]
+    zero = torch.zeros(40, 1)
+    ones = [(torch.ones(1, 300, 1), *net[1:]) for net in (a, b)]
+    expected, _ = emulation.path_losses(*ones, zero, y, grid(9), settings)
+    assert not expected.isnan().any()
+    for losses, _ in results:
+        assert torch.equal(losses, expected)
+
+
+@pytest.mark.parametrize("settings", [TENSOR, SIMT])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("c", [1, 3])
+def test_path_next_to_a_network_that_is_not_finite(
+    settings: Settings, number: float, c: int
+) -> None:
+    # The other end is its own network's, everything else is infinite or NaN.
+    a, b = (network_of(140, 5, c, seed=seed) for seed in (1, 2))
+    assert a[1] is not None
+    a[1][0, 77] = number
+    x, y = data_of(20, 5, c, False)
+    for p, q, end in ((a, b, 8), (b, a, 0)):
+        losses, _ = emulation.path_losses(p, q, x, y, grid(9), settings)
+        finite = losses[0].isfinite()
+        assert int(finite.sum()) == 1
+        assert bool(finite[end])
+        exact, _ = emulation.path_losses(b, b, x, y, grid(9), settings)
+        assert losses[0, end] == exact[0, end]
+
+
+@pytest.mark.parametrize("P", [1, 2])
+def test_path_bits_do_not_depend_on_how_many_processors_there_are(P: int) -> None:
+    # Which decides between tall and low tiles.
+    a, b = (network_of(140, 5, 2, P=P, seed=seed) for seed in (1, 2))
+    x, y = data_of(130, 5, 2, False)
+    results = [
+        emulation.path_losses(a, b, x, y, grid(9), Settings(processors=processors))[0]
+        for processors in (1, 2, 3, 4, 132)
+    ]
+    for losses in results[1:]:
+        assert torch.equal(losses, results[0])
 
 
 def test_path_bins_beyond_a_groups_memory_take_several_launches() -> None:
