@@ -276,6 +276,8 @@ inline void sine_cosine_2pi(double turns, double* sine, double* cosine) {
   *cosine = std::cos(2 * M_PI * turns);
 }
 
+inline int here(int value) { return value; }
+
 inline void copy_async(void* shared, const void* global, bool valid) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0)) {

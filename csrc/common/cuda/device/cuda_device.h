@@ -28,6 +28,13 @@ inline __device__ void sine_cosine_2pi(double turns, double* sine, double* cosin
   sincospi(2.0 * turns, sine, cosine);
 }
 
+// The same number, of which the compiler does not know that it is: addresses that follow from it
+// are computed where they are used, and take no registers all through a loop.
+inline __device__ int here(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Copies 16 bytes from global to shared memory, or writes zeros when `valid` is false.
 inline __device__ void copy_async(void* shared, const void* global, bool valid) {
 #if __CUDA_ARCH__ >= 800
