@@ -10,6 +10,7 @@ namespace lmc::train_ensemble {
 // A run that, if it only evaluates, takes the samples in ranges.
 template <class T>
 struct SampleRun : Run<T> {
+  T scale;  // 1 / (samples of a step)
   int64_t range, first_range, ranges;
   double* shares;   // (S, ranges)
   uint32_t* heads;  // (S, n): where the lists of a shuffle do not fit a block's own memory
@@ -29,17 +30,17 @@ class Batches {
   // The samples of step t, the next one; every thread writes some of them, and a barrier must
   // follow. `lists`: what is free between steps, or null.
   __device__ void choose(int64_t t, uint32_t* lists, int* chosen) {
+    const int64_t s = cuda::here(static_cast<int>(s_));
     const int n = static_cast<int>(run_.problem.sizes.n);
     const int batch = static_cast<int>(run_.problem.sizes.batch);
-    uint32_t* const order = run_.orders + s_ * 2 * n;
+    uint32_t* const order = run_.orders + s * 2 * n;
     for (int done = 0; done < batch;) {
       if (at_ == 0) {
         const int64_t epoch = (t * batch + done) / n;
-        const ChoiceLists where = lists == nullptr ? ChoiceLists{run_.heads + s_ * n, order + n}
+        const ChoiceLists where = lists == nullptr ? ChoiceLists{run_.heads + s * n, order + n}
                                                    : ChoiceLists{lists, lists + n};
-        fill_shuffle<Threads>(run_.problem.seeds[s_], n, static_cast<uint64_t>(epoch), where,
-                              order);
-        if (threadIdx.x == 0) run_.epochs[s_] = epoch;
+        fill_shuffle<Threads>(run_.problem.seeds[s], n, static_cast<uint64_t>(epoch), where, order);
+        if (threadIdx.x == 0) run_.epochs[s] = epoch;
       }
       const int left = n - at_, take = batch - done < left ? batch - done : left;
       for (int i = static_cast<int>(threadIdx.x); i < take; i += Threads)

@@ -9,8 +9,8 @@
 namespace lmc::train_ensemble {
 
 inline constexpr int kLaneThreads = 128, kLaneWarps = kLaneThreads / 32;
-inline constexpr int kLaneNeurons = 4;  // of a lane
-inline constexpr int kLaneRows = 16;    // samples of a warp's tile
+inline constexpr int kNeuronLanes = 16;  // with neurons of their own
+inline constexpr int kLaneRows = 16;     // samples of a warp's tile
 // The most that a student may take, so that a block of it runs anywhere; and the most that it takes
 // for speed alone, so that several are resident.
 inline constexpr int64_t kMostLaneBytes = 60 * 1024, kGoodLaneBytes = 48 * 1024;
@@ -24,8 +24,8 @@ LMC_HOST_DEVICE constexpr int lane_pitch(int wide) {
 
 // What follows from a student's own sizes.
 struct LaneShape {
-  int lanes = 0;  // that have neurons of their own: 16 or 32; 0: such a student is not for us
-  int wide = 0;   // inputs, with padding: 12 or 20
+  int neurons = 0;  // of a lane: 4, 7 or 8 in float32, 4 or 8 in float64; 0: not for us
+  int wide = 0;     // inputs, with padding: 12 or 20
   int m = 0, d = 0, n = 0, M = 0, batch = 0;
   bool sgd = false, mini_batches = false, fresh = false, train_w2 = false;
   bool resident = false;  // all of x stays in shared memory
@@ -46,8 +46,9 @@ struct LaneShape {
       space.take<unsigned char>(count * static_cast<int64_t>(size));
       return static_cast<int>(before);
     };
-    w1 = take(m * pitch, sizeof(T));
-    w2 = take(m, sizeof(T));
+    const int64_t padded = kNeuronLanes * neurons;
+    w1 = take(padded * pitch, sizeof(T));
+    w2 = take(padded, sizeof(T));
     v1 = take(teacher * pitch, sizeof(T));
     v2 = take(teacher, sizeof(T));
     chosen = take(mini_batches ? batch : 0, sizeof(int));
@@ -64,7 +65,7 @@ struct LaneShape {
 // All of it in shared memory, and written before it is read.
 template <class T>
 struct LaneMemory {
-  T *w1, *w2;       // (m, pitch), (m)
+  T *w1, *w2;       // (lanes neurons, pitch), (lanes neurons): with zeros beyond m
   T *v1, *v2;       // (M, pitch), (M): the teacher of fresh samples
   int* chosen;      // (batch): the samples of a step
   double* scratch;  // (3, warps): sums over lanes
@@ -93,7 +94,7 @@ LaneShape lane_shape(const Problem<T>& p) {
   constexpr int64_t kLargest = kMostLaneBytes / 4;  // of n it does not matter
   const int most_inputs = sizeof(T) == 4 ? 20 : 12;
   if (p.method == Method::population_gd || p.loss != Loss::mse || z.c != 1 || z.m < 1 ||
-      z.m > 32 * kLaneNeurons || z.d < 1 || z.d > most_inputs || z.M > kLargest ||
+      z.m > 8 * kNeuronLanes || z.d < 1 || z.d > most_inputs || z.M > kLargest ||
       z.batch > kLargest)
     return {};
   LaneShape shape;
@@ -107,6 +108,8 @@ LaneShape lane_shape(const Problem<T>& p) {
   shape.train_w2 = p.train_w2;
   shape.fours = z.d % 4 == 0 && reinterpret_cast<uintptr_t>(p.x) % 16 == 0;
   shape.by_d = cuda::Divisor(shape.d);
+  const int neurons = (shape.m + kNeuronLanes - 1) / kNeuronLanes;
+  shape.neurons = neurons <= 4 ? 4 : neurons <= 7 && sizeof(T) == 4 ? 7 : 8;
   shape.lay_out<T>();
   if (shape.bytes > kMostLaneBytes) return {};
   if (!shape.fresh && z.n <= kLargest) {
@@ -115,7 +118,6 @@ LaneShape lane_shape(const Problem<T>& p) {
     larger.lay_out<T>();
     if (larger.bytes <= kGoodLaneBytes || larger.bytes == shape.bytes) shape = larger;
   }
-  shape.lanes = z.m <= 16 * kLaneNeurons ? 16 : 32;
   return shape;
 }
 

@@ -15,7 +15,7 @@ struct LaneSamples {
   const SampleRun<T>& run;
   const LaneShape& z;
   const LaneMemory<T>& memory;
-  const int64_t s;
+  const int student;
 
   static __device__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
 
@@ -23,6 +23,7 @@ struct LaneSamples {
   // first sample. Barriers of the warp must come before and after.
   __device__ __forceinline__ void gather(T* x, T* y, int first, int rows, bool chosen) const {
     const Problem<T>& p = run.problem;
+    const int64_t s = cuda::here(student);
     const auto sample = [&](int i) {
       return static_cast<int64_t>(chosen ? memory.chosen[first + i] : first + i);
     };
@@ -42,7 +43,7 @@ struct LaneSamples {
             if (k + l < z.d) value.v[l] = row[l];
         }
       }
-      put_four(x + i * kPitch + k, value);
+      put(x + i * kPitch + k, value);
     }
     const T* const targets = p.y + (p.sizes.y_shared ? 0 : s * z.n);
     if (lane() < kLaneRows) y[lane()] = lane() < rows ? targets[sample(lane())] : T(0);
@@ -52,15 +53,17 @@ struct LaneSamples {
   // Two lanes own a sample, and every second of the teacher's neurons.
   __device__ __forceinline__ void draw(T* x, T* y, int first, int rows, int64_t t) const {
     const Problem<T>& p = run.problem;
+    const uint64_t seed = p.seeds[cuda::here(student)];
+#pragma unroll 1
     for (int e = lane(); e < kLaneRows * kFours; e += 32)
-      put_four(x + e / kFours * kPitch + 4 * (e % kFours), Four<T>{});
+      put(x + e / kFours * kPitch + 4 * (e % kFours), Four<T>{});
     __syncwarp();
     const int numbers = rows * z.d;
     const int64_t begin = static_cast<int64_t>(first) * z.d / 2;  // first is even
 #pragma unroll 1
     for (int q = lane(); 2 * q < numbers; q += 32) {
       const double2 two =
-          two_normals(p.seeds[s], static_cast<uint64_t>(begin + q), static_cast<uint64_t>(t));
+          two_normals(seed, static_cast<uint64_t>(begin + q), static_cast<uint64_t>(t));
       const int i = z.by_d.quotient(2 * q), k = 2 * q - i * z.d;
       T* const to = x + i * kPitch + k;
       to[0] = static_cast<T>(two.x);
@@ -68,6 +71,17 @@ struct LaneSamples {
     }
     __syncwarp();
     T* const mine = x + lane() / 2 * kPitch;
+    if (p.radius > 0) {  // a normal vector's direction is uniform
+      double square = 0;
+#pragma unroll 4
+      for (int k = 0; k < z.d; ++k)
+        square += static_cast<double>(mine[k]) * static_cast<double>(mine[k]);
+      const double size = lane() / 2 < rows ? p.radius / sqrt(square) : 0.0;
+      __syncwarp();
+#pragma unroll 4
+      for (int k = lane() % 2; k < z.d; k += 2) mine[k] = static_cast<T>(size * mine[k]);
+      __syncwarp();
+    }
     T row[Wide];
 #pragma unroll
     for (int k = 0; k < Wide; k += 4) {
@@ -75,20 +89,8 @@ struct LaneSamples {
 #pragma unroll
       for (int l = 0; l < 4; ++l) row[k + l] = value.v[l];
     }
-    if (p.radius > 0) {  // a normal vector's direction is uniform
-      double square = 0;
-#pragma unroll
-      for (int k = 0; k < Wide; ++k)
-        square += static_cast<double>(row[k]) * static_cast<double>(row[k]);
-      const double size = lane() / 2 < rows ? p.radius / sqrt(square) : 0.0;
-#pragma unroll
-      for (int k = 0; k < Wide; ++k) row[k] = static_cast<T>(size * row[k]);
-      __syncwarp();  // the other lane has read its row
-      if (lane() % 2 == 0)
-#pragma unroll
-        for (int k = 0; k < Wide; ++k) mine[k] = row[k];
-    }
     T sum = 0;
+#pragma unroll 1
     for (int j = lane() % 2; j < z.M; j += 2) {
       T activation = 0;
 #pragma unroll

@@ -58,7 +58,7 @@ class SampleStudent {
       first = static_cast<int>((run_.first_range + blockIdx.y) * run_.range);
       last = count - first < run_.range ? count : first + static_cast<int>(run_.range);
     }
-    const double sum = pass(first, last, count, t);
+    const double sum = pass(first, last, t);
     return cuda::block_sum<kThreads>(sum, a_.scratch) / static_cast<double>(count);
   }
 
@@ -107,9 +107,8 @@ class SampleStudent {
     }
   }
 
-  // This thread's part of the losses of samples begin ... end - 1, of `count`; their gradients.
-  __device__ double pass(int begin, int end, int count, int64_t t) {
-    const T scale = T(1) / static_cast<T>(count);
+  // This thread's part of the losses of samples begin ... end - 1; their gradients.
+  __device__ double pass(int begin, int end, int64_t t) {
     double sum = 0;
     for (int first = begin; first < end; first += Rows) {
       const int rows = end - first < Rows ? end - first : Rows;
@@ -122,7 +121,7 @@ class SampleStudent {
       __syncthreads();
       output();
       __syncthreads();
-      if (tid() < Rows) sum += residual(tid(), tid() < rows, scale);
+      if (tid() < Rows) sum += residual(tid(), tid() < rows);
       __syncthreads();
       if (!run_.evaluate) {
         if (z_.train_w2) {
@@ -262,7 +261,7 @@ class SampleStudent {
   }
 
   // The loss of sample i of the tile; f becomes scale dloss/df.
-  __device__ double residual(int i, bool real, T scale) {
+  __device__ double residual(int i, bool real) {
     T* const f = a_.f + i * z_.c;
     double loss = 0;
     if (!real) {
@@ -271,7 +270,7 @@ class SampleStudent {
       for (int o = 0; o < z_.c; ++o) {
         const T difference = f[o] - a_.y[i * z_.c + o];
         loss += static_cast<double>(difference) * static_cast<double>(difference);
-        f[o] = scale * difference;
+        f[o] = run_.scale * difference;
       }
       loss /= 2;
     } else {
@@ -286,7 +285,7 @@ class SampleStudent {
       // The loss of a label that is out of range is NaN.
       loss = label < 0 ? 0.0 / (total - total) : log(total) - margin(label);
       for (int o = 0; o < z_.c; ++o)
-        f[o] = scale * static_cast<T>(exp(margin(o)) / total - (o == label ? 1.0 : 0.0));
+        f[o] = run_.scale * static_cast<T>(exp(margin(o)) / total - (o == label ? 1.0 : 0.0));
     }
     return loss;
   }

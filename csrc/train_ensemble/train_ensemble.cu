@@ -115,15 +115,15 @@ struct TrainOnLanes {
   LaneShape shape;
 };
 
-template <class T, int Lanes, int Wide>
+template <class T, int Neurons, int Wide>
 __global__ void __launch_bounds__(kLaneThreads, sizeof(T) == 8 ? 2
-                                                : Wide == 12   ? 4
+                                                : Neurons <= 7 ? 4
                                                                : 3)
     train_on_lanes_kernel(TrainOnLanes<T> p) {
   const int64_t s = blockIdx.x;
   if (!p.run.evaluate && p.run.status[s] != kRunning) return;
   const LaneMemory<T> memory(p.shape, dynamic_shared());
-  LaneStudent<T, Lanes, Wide> student(p.run, s, p.shape, memory);
+  LaneStudent<T, Neurons, Wide> student(p.run, s, p.shape, memory);
   const double loss = descend(p.run, s, student);
   if (p.run.evaluate && threadIdx.x == 0)
     p.run.shares[s * p.run.ranges + p.run.first_range + blockIdx.y] = loss;
@@ -131,9 +131,11 @@ __global__ void __launch_bounds__(kLaneThreads, sizeof(T) == 8 ? 2
 
 template <class T, int Wide>
 const char* launch_on_lanes(const TrainOnLanes<T>& p, dim3 grid, const Call& call) {
-  return launch(p.shape.lanes == 16 ? &train_on_lanes_kernel<T, 16, Wide>
-                                    : &train_on_lanes_kernel<T, 32, Wide>,
-                grid, kLaneThreads, static_cast<size_t>(p.shape.bytes), call.stream, p);
+  auto* kernel = p.shape.neurons == 4 ? &train_on_lanes_kernel<T, 4, Wide>
+                                      : &train_on_lanes_kernel<T, 8, Wide>;
+  if constexpr (sizeof(T) == 4)
+    if (p.shape.neurons == 7) kernel = &train_on_lanes_kernel<T, 7, Wide>;
+  return launch(kernel, grid, kLaneThreads, static_cast<size_t>(p.shape.bytes), call.stream, p);
 }
 
 struct AddShares {
@@ -155,7 +157,7 @@ __global__ void __launch_bounds__(kThreads) add_shares_kernel(AddShares p) {
 template <class T>
 const char* launch_on_samples(const SampleRun<T>& run, const LaneShape& lanes,
                               const StudentMemory& memory, int rows, dim3 grid, const Call& call) {
-  if (lanes.lanes > 0) {
+  if (lanes.neurons > 0) {
     const TrainOnLanes<T> p{run, lanes};
     if constexpr (sizeof(T) == 4)
       if (lanes.wide == 20) return launch_on_lanes<T, 20>(p, grid, call);
@@ -177,6 +179,7 @@ const char* train_on_samples(const Run<T>& run, Call& call) {
   if (rows == 0) return "the student does not fit into one block";
   SampleRun<T> q{};
   static_cast<Run<T>&>(q) = run;
+  q.scale = T(1) / static_cast<T>(p.method == Method::sgd ? p.sizes.batch : p.sizes.n);
   q.range = samples_of_range(p.sizes);
   q.ranges = run.evaluate ? blocks_of(p.sizes.n, q.range) : 1;
   // Ranges that are evaluated together: enough for any GPU, and no long launch.
@@ -185,7 +188,7 @@ const char* train_on_samples(const Run<T>& run, Call& call) {
   const int64_t together = q.ranges < most ? q.ranges : most;
 
   const LaneShape lanes = lane_shape(p);
-  const bool on_lanes = lanes.lanes > 0;
+  const bool on_lanes = lanes.neurons > 0;
   Workspace one(nullptr);
   const SampleMemory<T> memory(SampleShape(p, rows), rows, one);
   const bool shared = on_lanes || resident(one.bytes(), device);

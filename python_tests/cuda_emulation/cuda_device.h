@@ -294,6 +294,7 @@ inline void sine_cosine_2pi(double turns, double* sine, double* cosine) {
 
 // Off by about what the machine may be off by.
 inline float approximate_quotient(float a, float b) { return a / b * (1.0f + 0x1p-22f); }
+inline int here(int value) { return value; }
 
 inline void copy_async(void* shared, const void* global, bool valid) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||

@@ -141,11 +141,11 @@ def test_few_steps(kind: str, steps: int) -> None:
     assert got.steps.tolist() == want.steps.tolist()
 
 
-# Students whose neurons are dealt to a warp's lanes: around 16 and 32 lanes of four, and 12 and 20
-# inputs; beyond 128 neurons and 20 inputs (12 in float64) others train them. Tiles of 16 samples:
-# one for some of the warps, for each, and several, with tails; epochs that end within a batch; an x
-# that stays in shared memory and one that does not (n >= 1100); lists of a shuffle there and not
-# (n = 9000). m, d, n, batch.
+# Students whose neurons are dealt to a warp's lanes: around 4, 7 and 8 neurons a lane, and 12 and
+# 20 inputs; beyond 128 neurons and 20 inputs (12 in float64) others train them. Tiles of 16
+# samples: one for some of the warps, for each, and several, with tails; epochs that end within a
+# batch; an x that stays in shared memory and one that does not (n >= 1100); lists of a shuffle
+# there and not (n = 9000). m, d, n, batch.
 LANES = [
     (1, 1, 5, 5),
     (7, 3, 100, 16),
@@ -153,9 +153,11 @@ LANES = [
     (64, 12, 500, 130),
     (65, 13, 77, 64),
     (100, 19, 1100, 65),
-    (127, 20, 4000, 48),
+    (112, 12, 130, 32),
+    (113, 20, 4000, 48),
     (128, 20, 200, 64),
     (128, 12, 9000, 64),
+    (64, 20, 150, 64),
     (129, 20, 50, 33),
     (40, 21, 50, 33),
 ]
@@ -203,7 +205,7 @@ def test_small_students(dtype: torch.dtype, method: str, number: int) -> None:
     assert got.steps.tolist() == want.steps.tolist()
 
 
-@pytest.mark.parametrize("number", [2, 3, 4, 7])
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 8])
 @pytest.mark.parametrize("method", ["gd", "sgd", "sgd fresh"])
 def test_bits_of_small_students_depend_on_them_alone(
     monkeypatch: pytest.MonkeyPatch, method: str, number: int

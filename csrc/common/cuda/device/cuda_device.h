@@ -41,6 +41,13 @@ inline __device__ float approximate_quotient(float a, float b) {
   return a * inverse;
 }
 
+// The same number, of which the compiler does not know that it is: addresses that follow from it
+// are computed where they are used, and take no registers all through a loop.
+inline __device__ int here(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Copies 16 bytes from global to shared memory, or writes zeros when `valid` is false.
 inline __device__ void copy_async(void* shared, const void* global, bool valid) {
 #if __CUDA_ARCH__ >= 800
