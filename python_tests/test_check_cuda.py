@@ -34,6 +34,7 @@ MACHINE_CODE = """\
         /*0050*/              @!P0 BRA 0x130 ;                 /* 0x0000000000348947 */
         /*0060*/             @!UP2 UIADD3 UR4, UR4, 0x1 ;      /* 0x0000000000348947 */
         /*12f0*/                   HMMA.16816.F32.BF16 R4, R8, R2, RZ ;  /* 0x0000000208 */
+        /*1300*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR4], R24, gsb0 ;  /* 0x0 */
 		..........
 
 		Function : _Z6secondv
@@ -85,7 +86,7 @@ def test_unknown_report_is_an_error() -> None:
 
 def test_machine_code_is_read() -> None:
     assert check_cuda.parse_machine_code(MACHINE_CODE) == {
-        "_Z5firstv": {"LDC", "BRA", "UIADD3", "HMMA.16816.F32.BF16"},
+        "_Z5firstv": {"LDC", "BRA", "UIADD3", "HMMA.16816.F32.BF16", *WARPGROUP_CODE},
         "_Z6secondv": {"STL.64", "EXIT"},
     }
 

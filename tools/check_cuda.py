@@ -102,7 +102,7 @@ def bodies_of(text: str) -> dict[str, str]:
 
 def parse_machine_code(text: str) -> dict[str, set[str]]:
     """Instructions of each kernel, by mangled name; `OVERWRITES` if `overwrites` finds any."""
-    instruction = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
+    instruction = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Zx0-9_.]*)")
     return {
         name: set(instruction.findall(body)) | ({OVERWRITES} if overwrites(body) else set())
         for name, body in bodies_of(text).items()

@@ -209,7 +209,8 @@ const char* run_tensor(const Arguments<float>& p, Call& call, const Device& devi
 
 template <class T>
 const char* prepare(const Arguments<T>& p, const Call& call, Device& device) {
-  if (p.A > kMostAlphas) return "alphas must have at most 2^20 entries on a GPU; pass them in parts";
+  if (p.A > kMostAlphas)
+    return "alphas must have at most 2^20 entries on a GPU; pass them in parts";
   return use_device(call.device, &device);
 }
 
