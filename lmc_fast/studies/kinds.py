@@ -150,17 +150,18 @@ class Trained(Kind):
         from .html_report import captions
         from .html_report.pair_curves import pair_curves
         from .html_report.trained_charts import trained_charts
-        from .plot_style import describe
         from .report import study_table
+        from .settings_line import describe
         from .summary import summarise
 
         summary, rows = summarise(store), store.rows()
         config = summary.config
         per = "step size" if isinstance(config, LearningRateConfig) else "width"
-        below = [captions.sample(config, rows, per), captions.exclusions(summary)]
+        subject = describe(config)
+        below = [subject + ".", captions.sample(config, rows, per), captions.exclusions(summary)]
         charts = trained_charts(summary, " ".join([*below, captions.code(rows)]))
         curves = pair_curves(summary, store)
-        return Contents(describe(config), study_table(summary), charts, curves)
+        return Contents(subject, study_table(summary), charts, curves)
 
 
 class Theory(Kind):
@@ -198,12 +199,14 @@ class Theory(Kind):
         from .html_report import captions
         from .html_report.theory_charts import theory_charts
         from .report_theory import theory_table
+        from .settings_line import describe
         from .theory_summary import summarise_theory
 
         minima, rows = summarise_theory(store), store.rows()
-        below = [captions.sample(minima.config, rows, "width"), "No student is excluded."]
+        subject = describe(minima.config)
+        sample = captions.sample(minima.config, rows, "width")
+        below = [subject + ".", sample, "No pair is left out."]
         charts = theory_charts(minima, " ".join([*below, captions.code(rows)]))
-        subject = "random global minima, nothing trained"
         return Contents(subject, theory_table(minima), charts, None)
 
 
@@ -247,11 +250,14 @@ class Depth(Kind):
         from .html_report import captions
         from .html_report.depth_charts import depth_charts
         from .report_depth import depth_table
+        from .settings_line import describe
 
         summary, rows = summarise_depth(store), store.rows()
-        below = [captions.sample(summary.config, rows, "width"), summary.exclusions()]
+        subject = describe(summary.config)
+        sample = captions.sample(summary.config, rows, "width")
+        below = [subject + ".", sample, summary.exclusions()]
         charts = depth_charts(summary, " ".join([*below, captions.code(rows)]))
-        return Contents(summary.describe(), depth_table(summary), charts, None)
+        return Contents(subject, depth_table(summary), charts, None)
 
 
 _KINDS: Mapping[str, Kind] = {

@@ -8,9 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .captions import fine_print, wrapped
 from .cells import SIDES, alive_column
 from .config import LearningRateConfig
-from .plot_style import PAGE, describe, fine_print, new_figure
+from .plot_style import LINE, PAGE, new_figure
+from .settings_line import describe
 from .statistics import Array, Interval, mean_interval
 from .summary import Group, Summary
 
@@ -23,7 +25,10 @@ def alive_figure(summary: Summary) -> Figure | None:
     config = summary.config
     if not isinstance(config, LearningRateConfig) or not config.counted_steps:
         return None
-    figure = new_figure(PAGE, 3.4)
+    lines = ["Alive neurons against updates", describe(config)]
+    title = wrapped([*lines, *fine_print(summary, "step size", "alive neurons")], PAGE)
+    figure = new_figure(PAGE, 2.7 + LINE * len(title.splitlines()))
+    figure.suptitle(title, fontsize=8)
     axes = figure.subplots()
     unit = summary.bracket.threshold if summary.bracket else 1.0
     groups = _shown(summary)
@@ -37,11 +42,8 @@ def alive_figure(summary: Summary) -> Figure | None:
     axes.set_xlabel("updates")
     axes.set_ylabel("mean alive neurons")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    title = "lr / divergence\nthreshold"
-    figure.legend(loc="outside right center", title=title, frameon=False)
-    subject = f"Alive neurons against updates, m = {config.width}"
-    lines = [subject, describe(config), *fine_print(summary, "step size", "alive neurons")]
-    figure.suptitle("\n".join(lines), fontsize=8)
+    name = "lr / divergence\nthreshold"
+    figure.legend(loc="outside right center", title=name, frameon=False)
     return figure
 
 

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from .captions import code, wrapped
 from .comparison import ComparedSummaries
 from .config import TeacherProblem
-from .plot_style import GREY, PAGE, LogFloor, legend_below, new_figure, unit_of
-from .provenance import versions
+from .plot_style import GREY, LINE, PAGE, LogFloor, legend_below, new_figure, unit_of
+from .settings_line import describe_all
 from .statistics import FEWEST, Array, Interval
 from .summary import Group, Summary, pair_counts
 from .tasks import make_task
@@ -27,7 +28,8 @@ def comparison_figure(compared: ComparedSummaries) -> Figure:
     """Against m / M or m, or against the step size in units of the edge of stability."""
     first = next(iter(compared.summaries.values()))
     rates = first.config.study == "learning-rate"
-    figure = new_figure(PAGE, 5.0 if rates else 4.0)
+    title = _title(compared)
+    figure = new_figure(PAGE, (4.4 if rates else 3.4) + LINE * len(title.splitlines()))
     if rates:
         top, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
         _draw_alive(top, compared)
@@ -39,7 +41,7 @@ def comparison_figure(compared: ComparedSummaries) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
     _draw_barriers(axes, compared)
     axes.set_xlabel(_x_label(compared, rates))
-    figure.suptitle("\n".join(_title(compared)), fontsize=8)
+    figure.suptitle(title, fontsize=8)
     legend_below(figure, axes, columns=3)
     return figure
 
@@ -137,8 +139,8 @@ def _draw_alive(axes: Axes, compared: ComparedSummaries) -> None:
         axes.axvline(1, color=GREY, linewidth=0.8, zorder=0)
 
 
-def _title(compared: ComparedSummaries) -> list[str]:
-    summaries = compared.summaries.values()
+def _title(compared: ComparedSummaries) -> str:
+    summaries = list(compared.summaries.values())
     groups = [group for summary in summaries for group in summary.groups]
     rates = any(summary.config.study == "learning-rate" for summary in summaries)
     seeds = {(s.config.first_seed, s.config.first_seed + 2 * s.config.pairs - 1) for s in summaries}
@@ -146,14 +148,16 @@ def _title(compared: ComparedSummaries) -> list[str]:
     rows = [row for group in groups for row in group.rows]
     lost = sum(group.pairs - len(group.sound) for group in groups)
     banded = any(len(group.sound) >= FEWEST for group in groups)
-    bands = ", bands: 95% bootstrap intervals of means" if banded else ""
+    bands = ", bands: 95% bootstrap intervals of means" if banded else ": too few for intervals"
     unfinished = ", ".join(compared.unfinished)
     matchings = " or ".join(sorted({summary.best_matching() for summary in summaries}))
-    return [
+    lines = [
         compared.question,
+        describe_all([summary.config for summary in summaries]),
         f"{pair_counts(groups)} pairs each (seeds {low} to {high}){bands}",
         *([f"not finished: {unfinished}"] if unfinished else []),
         f"matched by {matchings}; {lost:,} of {len(rows):,} pairs are left out (failed"
         + (")" if rates else " or not converged)"),
-        "computed by " + ", ".join(versions(rows)),
+        code(rows),
     ]
+    return wrapped(lines, PAGE)

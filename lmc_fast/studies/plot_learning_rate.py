@@ -8,19 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .captions import fine_print, overlay, wrapped
 from .config import LearningRateConfig
 from .plot_style import (
     GREY,
+    LINE,
     PAGE,
     Measure,
-    describe,
     draw_measure,
-    fine_print,
     legend_below,
     measures,
     new_figure,
 )
 from .plot_theory import draw_as_sparse
+from .settings_line import describe
 from .statistics import Array
 from .summary import Group, Summary
 from .theory_summary import TheorySummary
@@ -35,7 +36,8 @@ def learning_rate_figure(summary: Summary, theory: TheorySummary | None = None) 
     given, with as many dead neurons.
     """
     panels = [measure for measure in measures(summary.config) if measure.split != "train"]
-    figure = new_figure(PAGE, 1.9 + 1.9 * len(panels))
+    title = _title(summary, theory)
+    figure = new_figure(PAGE, 1.2 + 1.9 * len(panels) + LINE * len(title.splitlines()))
     heights = [1.0, *(1.4 for _ in panels)]
     column = figure.subplots(1 + len(panels), 1, sharex=True, height_ratios=heights)
     unit = summary.bracket.threshold if summary.bracket else 1.0
@@ -49,7 +51,7 @@ def learning_rate_figure(summary: Summary, theory: TheorySummary | None = None) 
     for axes in column:
         _shade(axes, summary, unit)
     column[-1].set_xlabel(_axis_label(summary))
-    figure.suptitle(_title(summary), fontsize=8)
+    figure.suptitle(title, fontsize=8)
     legend_below(figure, column[1], columns=3 if theory is None else 2)
     return figure
 
@@ -116,7 +118,7 @@ def _axis_label(summary: Summary) -> str:
     return f"learning rate / divergence threshold ({value}, shaded beyond)"
 
 
-def _title(summary: Summary) -> str:
-    config, m = summary.config, summary.groups[0].width
-    subject = f"Sparsity and barrier against learning rate, m = {m}"
-    return "\n".join([subject, describe(config), *fine_print(summary, "step size")])
+def _title(summary: Summary, theory: TheorySummary | None) -> str:
+    lines = ["Sparsity and barrier against learning rate", describe(summary.config)]
+    lines += fine_print(summary, "step size")
+    return wrapped([*lines, *([] if theory is None else overlay(theory))], PAGE)

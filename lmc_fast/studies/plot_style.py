@@ -14,13 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from .config import DatasetProblem, LearningRateConfig, Problem, StudyConfig, TeacherProblem
-from .provenance import versions
-from .statistics import FEWEST, ROUNDING, Array, Interval, mean_interval
-from .summary import Group, Summary, fate_of_stuck
+from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+from .statistics import ROUNDING, Array, Interval, mean_interval
+from .summary import Group
 
 COLUMN = 3.3  # inches, one column
 PAGE = 6.8  # inches, both columns
+LINE = 0.135  # inches, a line of a caption
 GREY = "#777777"
 _DECADES = 7
 
@@ -99,76 +99,6 @@ def unit_of(problem: Problem, form: str = "{}") -> str:
     """The unit of a loss written into ``form``; nothing for squared losses, which have none."""
     nats = isinstance(problem, DatasetProblem) and problem.loss == "cross_entropy"
     return form.format("nats") if nats else ""
-
-
-def describe(config: StudyConfig) -> str:
-    """The problem and the training in a line for a title."""
-    problem = config.problem
-    if isinstance(problem, TeacherProblem):
-        where = f"teacher with M = {problem.teacher_width} neurons, d = {problem.d}"
-        if problem.samples is not None:
-            where += f", n = {problem.samples:,} samples"
-    else:
-        name = {"digits": "8×8 digits", "mnist": "MNIST"}[problem.data]
-        where = f"{name}, {loss_name(problem)}"
-    how = {"population_gd": "population GD", "gd": "GD", "sgd": "SGD", "adam": "Adam"}[
-        config.method
-    ]
-    if config.batch_size is not None:
-        how += f" with batches of {config.batch_size:,}"
-    steps = f"{config.steps:,} steps"
-    if config.steps_per_neuron:
-        steps += f" or {config.steps_per_neuron} m"
-    scale = f"{config.init_scale:.3g}" + ("/m" if config.init_scale_per_width else "")
-    return f"{where}; {how}, {steps}, first weights of scale {scale}"
-
-
-def fine_print(summary: Summary, per: str, of_students: str | None = None) -> list[str]:
-    """Lines on seeds, pairs, bands, exclusions and code; ``per`` is width or step size.
-
-    Bands are of mean barriers, or of the mean that ``of_students`` names, over twice as many.
-    """
-    config = summary.config
-    seeds = f"seeds {config.first_seed} to {config.first_seed + 2 * config.pairs - 1}"
-    subject = f"{of_students} ({FEWEST} students" if of_students else f"barriers ({FEWEST} pairs"
-    bands = f"95% bootstrap intervals of mean {subject} or more)"
-    few = config.pairs * (2 if of_students else 1) < FEWEST
-    rows = [row for group in summary.groups for row in group.rows]
-    return [
-        f"{config.pairs} pairs per {per} ({seeds})"
-        + (": too few for intervals" if few else f", bands: {bands}"),
-        *_unfinished(summary),
-        *count_failures(summary),
-        "computed by " + ", ".join(versions(rows)),
-    ]
-
-
-def _unfinished(summary: Summary) -> list[str]:
-    rates = isinstance(summary.config, LearningRateConfig)
-    there = {
-        (f"lr = {group.lr:.4g}" if rates else f"m = {group.width}"): group.pairs
-        for group in summary.groups
-    }
-    return unfinished(there, summary.config.pairs)
-
-
-def unfinished(there: Mapping[str, int], wanted: int) -> list[str]:
-    """A line on groups, by name, that have fewer pairs than they are to have; none without any."""
-    short_of = [f"{pairs} at {name}" for name, pairs in there.items() if pairs < wanted]
-    if not short_of:
-        return []
-    few = ", ".join(short_of[:3]) + (" ..." if len(short_of) > 3 else "")
-    return [f"not finished: so far {few}"]
-
-
-def count_failures(summary: Summary) -> list[str]:
-    """A line on students that are missing from means or did not converge; none without any."""
-    parts = []
-    if summary.failed:
-        parts.append(f"{summary.failed} failed (diverged or dead; their pairs are left out)")
-    if summary.stuck:
-        parts.append(f"{summary.stuck} did not converge ({fate_of_stuck(summary)})")
-    return [f"of {summary.students:,} students " + ", ".join(parts)] if parts else []
 
 
 @contextmanager

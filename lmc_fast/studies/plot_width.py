@@ -8,19 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from .captions import fine_print, overlay, wrapped
 from .config import TeacherProblem
 from .plot_style import (
     GREY,
+    LINE,
     PAGE,
     Measure,
-    describe,
     draw_measure,
-    fine_print,
     legend_below,
     measures,
     new_figure,
 )
 from .plot_theory import draw_dense
+from .settings_line import describe
 from .statistics import Peak, TailFit, short
 from .summary import Summary
 from .theory_summary import TheorySummary
@@ -33,7 +34,9 @@ def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figur
     a line of medians says whether few pairs carry the mean.
     """
     panels = measures(summary.config)
-    figure = new_figure(PAGE, 3.8 if len(panels) == 1 else 3.2)
+    title = _title(summary, theory)
+    height = 3.1 if len(panels) == 1 else 2.5
+    figure = new_figure(PAGE, height + LINE * len(title.splitlines()))
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, measure in zip(row, panels, strict=True):
         _draw_panel(axes, summary, measure, with_tail=measure is panels[0])
@@ -42,7 +45,7 @@ def width_figure(summary: Summary, theory: TheorySummary | None = None) -> Figur
         _width_ticks(axes, summary, 1.16 if len(panels) == 1 else max(1.45, span**0.14))
     if theory is not None:
         draw_dense(row[0], theory, summary.groups[-1].width)
-    figure.suptitle(_title(summary), fontsize=8)
+    figure.suptitle(title, fontsize=8)
     legend_below(figure, row[0], columns=2)
     return figure
 
@@ -113,6 +116,7 @@ def _width_ticks(axes: Axes, summary: Summary, factor: float) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
 
 
-def _title(summary: Summary) -> str:
-    subject = "Loss barrier modulo permutation against width"
-    return "\n".join([subject, describe(summary.config), *fine_print(summary, "width")])
+def _title(summary: Summary, theory: TheorySummary | None) -> str:
+    lines = ["Loss barrier modulo permutation against width", describe(summary.config)]
+    lines += fine_print(summary, "width")
+    return wrapped([*lines, *([] if theory is None else overlay(theory))], PAGE)

@@ -159,7 +159,9 @@ def test_the_figure_says_what_is_not_finished_and_survives_what_failed(
     assert compared.unfinished == ("d = 5", "d = 7")
     with style():
         figure = comparison_figure(compared)
-    title = figure.get_suptitle()
+    title = " ".join(figure.get_suptitle().split())
+    assert "teacher with M = 5 orthonormal neurons, d = 5 or 6; " in title
+    assert "first weights of scale" in title
     assert "11 to 12 pairs each (seeds 0 to 23), bands" in title
     assert "not finished: d = 5, d = 7" in title
     assert "matched by gap; " in title
