@@ -57,13 +57,26 @@ def fine_print(summary: Summary, per: str, of_students: str | None = None) -> li
     bands = f"95% bootstrap intervals of mean {subject} or more)"
     few = config.pairs * (2 if of_students else 1) < FEWEST
     rows = [row for group in summary.groups for row in group.rows]
+    counts = [
+        len(g.student_values("alive")) if of_students else len(g.sound) for g in summary.groups
+    ]
     return [
         f"{config.pairs:,} pairs per {per} ({seeds(config)})"
         + (": too few for intervals" if few else f", bands: {bands}"),
+        *hollow(counts, "students" if of_students else "pairs"),
         *_unfinished(summary),
         *count_failures(summary),
         code(rows),
     ]
+
+
+def hollow(counts: Iterable[int], of: str = "pairs") -> list[str]:
+    """A line on means that are drawn hollow; none where all are of enough values."""
+    few = [count < FEWEST for count in counts if count > 0]
+    if not any(few):
+        return []
+    where = "" if all(few) else ", off the lines"
+    return [f"hollow{where}: means of fewer than {FEWEST} {of}"]
 
 
 def _unfinished(summary: Summary) -> list[str]:

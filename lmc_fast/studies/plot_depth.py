@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from .captions import code, seeds, unfinished_widths, wrapped
+from .captions import code, hollow, seeds, unfinished_widths, wrapped
 from .config import ArchitectureName
 from .depth_summary import LABELS, DepthSummary
+from .plot_means import draw_means, off_the_line
 from .plot_style import GREY, LINE, PAGE, LogFloor, Look, new_figure
 from .settings_line import describe
 from .statistics import FEWEST, Interval
@@ -79,14 +80,13 @@ def _draw(axes: Axes, summary: DepthSummary, panel: DepthPanel) -> None:
     x = [group.width for group in summary.groups]
     for (name, matching), line in lines.items():
         look = DEPTH_LOOKS[name]
-        at, low, high = np.array([[place(value) for value in mean] for mean in line]).T
+        counts = [len(group.sound(name)) for group in summary.groups]
         if matching == "none":
+            at = np.array([place(mean.value) for mean in line])
+            at = np.where(off_the_line(counts)[1], np.nan, at)
             axes.plot(x, at, color=look.colour, linestyle=":", linewidth=0.9, marker="")
             continue
-        axes.plot(
-            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
-        )
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        draw_means(axes, x, line, counts, place=place, alpha=0.15, **look.of_line())
     if panel.log:
         floor.finish(axes)
     axes.set_xscale("log")
@@ -107,6 +107,7 @@ def _title(summary: DepthSummary) -> str:
         "Loss barrier against width at several depths, matched layer by layer",
         describe(config),
         f"{config.pairs:,} pairs per width ({seeds(config)}), {bands}",
+        *hollow(len(group.sound(n)) for group in summary.groups for n in config.architectures),
         *unfinished_widths(config.widths, there, config.pairs),
         summary.exclusions(),
         code(rows),

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .captions import fine_print, overlay, wrapped
 from .config import LearningRateConfig
+from .plot_means import draw_means
 from .plot_style import (
     GREY,
     LINE,
@@ -22,7 +23,7 @@ from .plot_style import (
 )
 from .plot_theory import draw_as_sparse
 from .settings_line import describe
-from .statistics import Array
+from .statistics import Array, Interval
 from .summary import Group, Summary
 from .theory_summary import TheorySummary
 
@@ -66,7 +67,9 @@ def _draw_alive(axes: Axes, groups: list[Group], x: Array) -> None:
         alpha=0.2,
         linewidth=0,
     )
-    axes.plot(x, [values.mean() for values in counts], color=_GREEN, marker="o")
+    means = [Interval(float(values.mean()), np.nan, np.nan) for values in counts]
+    pairs = [len(group.sound) for group in groups]
+    draw_means(axes, x, means, pairs, color=_GREEN, marker="o")
     axes.set_ylabel("alive neurons\n(mean, range)")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
 

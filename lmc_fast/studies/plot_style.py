@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+from .plot_means import draw_means
 from .statistics import ROUNDING, Array, Interval, mean_interval
 from .summary import Group
 
@@ -51,6 +52,15 @@ class Look(NamedTuple):
     line: str
     label: str
 
+    def of_line(self) -> dict[str, Any]:
+        """What matplotlib calls it."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.line,
+            "label": self.label,
+        }
+
 
 LOOKS: Mapping[str, Look] = {
     "none": Look("#000000", "s", ":", "no matching"),
@@ -59,6 +69,11 @@ LOOKS: Mapping[str, Look] = {
     "activations": Look("#009E73", "D", "-.", "matched by activations"),
     "random": Look("#CC79A7", "v", ":", "random matching"),
 }
+
+
+# Of figures with many lines, of which each has another pair of these.
+MARKERS = "osD^vP*X"
+LINES: Sequence[Any] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
 
 
 def look_of_median(name: str) -> Look:
@@ -181,7 +196,7 @@ def draw_measure(
     x: Array,
     measure: Measure,
     median_of: str | None = None,
-) -> None:
+) -> LogFloor:
     """A line per matching through the groups' means, with 95% intervals, if any, as bands.
 
     And one through the medians of the barriers of one matching.
@@ -195,6 +210,11 @@ def draw_measure(
     x : float array, shape (W,)
     measure : Measure
     median_of : str, optional
+
+    Returns
+    -------
+    LogFloor
+        Where values are drawn on an axis that is log.
     """
     means = {
         str(name): [
@@ -208,22 +228,16 @@ def draw_measure(
     floor = LogFloor([*values, *medians])
     place = floor.draw if measure.log else float
     for name, line in means.items():
-        look = LOOKS[name]
-        placed = np.array([[place(value) for value in mean] for mean in line]).reshape(-1, 3)
-        at, low, high = placed.T
-        axes.plot(
-            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
-        )
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        counts = [len(group.values(measure.quantity, name, measure.split)) for group in groups]
+        draw_means(axes, x, line, counts, place=place, **LOOKS[name].of_line())
     if median_of is not None:
-        look = look_of_median(median_of)
-        at = np.array([place(value) for value in medians])
-        axes.plot(
-            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
-        )
+        counts = [len(group.values(measure.quantity, median_of, measure.split)) for group in groups]
+        bare = [Interval(value, np.nan, np.nan) for value in medians]
+        draw_means(axes, x, bare, counts, place=place, **look_of_median(median_of).of_line())
     if measure.log:
         floor.finish(axes)
         _name_lowest(axes, x, list(means.values()), floor)
+    return floor
 
 
 def _name_lowest(

@@ -13,8 +13,9 @@ from ..grouped_minima import crossover_width
 from .captions import code, seeds, unfinished_widths, wrapped
 from .plot_style import GREY, LINE, LOOKS, PAGE, LogFloor, Look, new_figure
 from .settings_line import describe
-from .statistics import FEWEST, Interval, TailFit
+from .statistics import FEWEST, Interval
 from .summary import Group
+from .tail import TailFit
 from .theory import problem_of
 from .theory_summary import DENSE, TheorySummary
 
@@ -107,6 +108,9 @@ def _draw_barriers(axes: Axes, summary: TheorySummary) -> None:
         axes.plot(x, at, color=look.colour, marker=look.marker, linestyle=look.line,
                   label=look.label)  # fmt: skip
         axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        few = np.array([np.isnan(mean.low) for mean in means[r]])
+        axes.plot(x[few], at[few], color=look.colour, marker=look.marker, linestyle="none",
+                  markerfacecolor="white")  # fmt: skip
     if lowest:
         drawn = [floor.draw(value) for value in lowest]
         axes.plot(x, drawn, color=GREY, linewidth=0.8, label="lower bound, any permutation, r = 0")
@@ -161,6 +165,14 @@ def _columns(intervals: list[Interval]) -> tuple[np.ndarray, np.ndarray, np.ndar
     return at, low, high
 
 
+def _hollow(summary: TheorySummary) -> list[str]:
+    """A line on means without an interval; none without any."""
+    means = [group.barrier(r) for r in summary.config.deaths for group in summary.groups]
+    if not any(np.isnan(mean.low) for mean in means):
+        return []
+    return [f"hollow: fewer than {FEWEST} pairs have a barrier, no interval"]
+
+
 def _title(summary: TheorySummary) -> str:
     config = summary.config
     bands = "95% intervals: bootstrap of the means (left), Wilson (right)"
@@ -173,6 +185,7 @@ def _title(summary: TheorySummary) -> str:
         "matched by types: an upper bound on the least barrier, zero at the foot of the axis",
         f"{config.pairs:,} pairs per width ({seeds(config)}), none left out, "
         + (bands if config.pairs >= FEWEST else few),
+        *_hollow(summary),
         *unfinished_widths(config.widths, there, config.pairs),
         code(rows),
     ]

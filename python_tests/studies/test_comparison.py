@@ -166,7 +166,18 @@ def test_the_figure_says_what_is_not_finished_and_survives_what_failed(
     assert "not finished: d = 5, d = 7" in title
     assert "matched by gap; " in title
     assert ("(failed or not converged)" if study == "width" else "(failed)") in title
+    labels = figure.axes[-1].get_legend_handles_labels()[1]
+    assert labels[:2] == [
+        "d = 5",
+        f"d = 6 ({'none converged' if study == 'width' else 'all failed'})",
+    ]
     assert len(figure.axes[-1].get_lines()[1].get_xdata()) == 0
+    if study == "learning-rate":
+        # Both panels have bands where the caption speaks of them.
+        assert all(
+            any(len(path.vertices) for band in axes.collections for path in band.get_paths())
+            for axes in figure.axes
+        )
     assert ("11 to 12" if study == "width" else " 11 ") in text_of(tmp_path)
 
 

@@ -193,6 +193,10 @@ def test_the_figure_shows_means_intervals_and_the_fit(tmp_path: Path) -> None:
     floor = next(line for line in left.lines if "lower bound" in str(line.get_label()))
     np.testing.assert_allclose(floor.get_ydata()[1:], [3 / 4000, 3 / 16000, 3 / 64000])
     assert len(right.containers) == 2  # error bars
+    # With r = 0.2 every barrier is zero from m = 40 on, by chance.
+    hollow = [line for line in left.lines if line.get_markerfacecolor() == "white"]
+    assert [list(line.get_xdata()) for line in hollow] == [[], [40, 80]]
+    assert "hollow: fewer than 10 pairs have a barrier" in texts(figure)
     written = texts(figure)
     for expected in (
         "M = 5 orthonormal neurons", "12 pairs per width (seeds 0 to 23)", "bootstrap", "Wilson",

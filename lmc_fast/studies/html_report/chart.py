@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..plot_style import GREY, LogFloor, Look
-from ..statistics import Interval, TailFit
+from ..statistics import Interval
+from ..tail import TailFit
 
 Trace = dict[str, Any]
 SYMBOLS: Mapping[str, str] = {
