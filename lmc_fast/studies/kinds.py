@@ -48,7 +48,7 @@ class Contents(NamedTuple):
     results : Table
     charts : list of Chart
     curves : dict or None
-        What :func:`pair_curves` packs, to draw the curves of a chosen pair.
+        What :func:`pack` packs, to draw the curves of a chosen pair.
     """
 
     subject: str
@@ -158,7 +158,11 @@ class Trained(Kind):
         config = summary.config
         per = "step size" if isinstance(config, LearningRateConfig) else "width"
         subject = describe(config)
-        below = [subject + ".", captions.sample(config, rows, per), captions.exclusions(summary)]
+        below = [
+            captions.sentence(subject),
+            captions.sample(config, rows, per),
+            captions.exclusions(summary),
+        ]
         charts = trained_charts(summary, " ".join([*below, captions.code(rows)]))
         curves = pair_curves(summary, store)
         return Contents(subject, study_table(summary), charts, curves)
@@ -205,7 +209,7 @@ class Theory(Kind):
         minima, rows = summarise_theory(store), store.rows()
         subject = describe(minima.config)
         sample = captions.sample(minima.config, rows, "width")
-        below = [subject + ".", sample, "No pair is left out."]
+        below = [captions.sentence(subject), sample, "No pair is left out."]
         charts = theory_charts(minima, " ".join([*below, captions.code(rows)]))
         return Contents(subject, theory_table(minima), charts, None)
 
@@ -249,15 +253,17 @@ class Depth(Kind):
         from .depth_summary import summarise_depth
         from .html_report import captions
         from .html_report.depth_charts import depth_charts
+        from .html_report.depth_curves import depth_curves
         from .report_depth import depth_table
         from .settings_line import describe
 
         summary, rows = summarise_depth(store), store.rows()
         subject = describe(summary.config)
         sample = captions.sample(summary.config, rows, "width")
-        below = [subject + ".", sample, summary.exclusions()]
+        below = [captions.sentence(subject), sample, summary.exclusions()]
         charts = depth_charts(summary, " ".join([*below, captions.code(rows)]))
-        return Contents(subject, depth_table(summary), charts, None)
+        curves = depth_curves(summary, store)
+        return Contents(subject, depth_table(summary), charts, curves)
 
 
 _KINDS: Mapping[str, Kind] = {

@@ -41,7 +41,7 @@ def alive_figure(summary: Summary) -> Figure | None:
     ends = []
     for group, look in zip(groups, alive_looks(len(groups)), strict=True):
         means = alive_means(group, config.counted_steps)
-        counts = [len(_counts(group, step)) for step in config.counted_steps]
+        counts = [len(alive_counts(group, step)) for step in config.counted_steps]
         label = rate_name(summary, group)
         draw_means(axes, config.counted_steps, means, counts, alpha=0.2, label=label, **look)
         ends.append(End(config.counted_steps[-1], means[-1].value, label, look["color"]))
@@ -99,10 +99,11 @@ def rate_name(summary: Summary, group: Group) -> str:
 
 def alive_means(group: Group, steps: tuple[int, ...]) -> list[Interval]:
     """Mean alive neurons of a group after each number of updates, with intervals."""
-    return [mean_interval(_counts(group, step)) for step in steps]
+    return [mean_interval(alive_counts(group, step)) for step in steps]
 
 
-def _counts(group: Group, step: int) -> Array:
+def alive_counts(group: Group, step: int) -> Array:
+    """Alive neurons after some updates, of every student that had not diverged."""
     names = [f"{alive_column(step)}_{side}" for side in SIDES]
     found = [row[name] for row in group.rows for name in names if row[name] is not None]
     return np.array(found, dtype=np.float64)

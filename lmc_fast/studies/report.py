@@ -188,10 +188,10 @@ def _caption(summary: Summary) -> str:
             f"tail, m = {tail.first} to {tail.last}, '{best}', {split}: "
             f"mean barrier ~ m^{slope.value:.2f}{slope.ends('{:.2f}'.format)}"
         )
-    for part in summary.bent_tail(best, split) or ():
-        slope = part.exponent
+    for i, part in enumerate(summary.bent_tail(best, split) or ()):
+        slope, said = part.exponent, "and" if i else "no straight line:"
         lines.append(
-            f"  no straight line: m^{slope.value:.2f}{slope.ends('{:.2f}'.format)} "
+            f"  {said} m^{slope.value:.2f}{slope.ends('{:.2f}'.format)} "
             f"over m = {part.first} to {part.last}"
         )
     lines += _width_findings(summary)
