@@ -36,7 +36,8 @@ _WIDTH_CAPTION = (
     "95% bootstrap intervals over pairs; peak and tail of the best matching;\n"
     "loss/barrier: median endpoint loss over mean barrier, where it is largest beyond m = M;\n"
     "left out: pairs with a student that failed or did not converge;\n"
-    "*: the highest mean, no peak, for a neighbouring width's is as high or not there"
+    "peak m: of the widths sampled; *: the highest mean, no peak told from the ends;\n"
+    "~: no straight line: the exponents of both halves of these widths differ"
 )
 _RATE_TITLES = ("pairs", "threshold x m", "edge", "transition", "alive, calm", "alive, least",
                 "barrier, calm", "barrier, least")  # fmt: skip
@@ -57,8 +58,8 @@ def _width_cells(summary: Summary) -> list[str]:
     if peak is None:
         cells += ["-"] * 3
     else:
-        place, height, inside = peak
-        mark = "" if inside else "*"
+        place, height, told = peak
+        mark = "" if told else "*"
         cells.append(f"{place.value:.0f}{place.ends('{:.0f}'.format)}{mark}")
         M = problem.teacher_width if isinstance(problem, TeacherProblem) else None
         cells.append("-" if M is None else f"{place.value / M:.2g}")
@@ -67,7 +68,8 @@ def _width_cells(summary: Summary) -> list[str]:
         cells += ["-"] * 2
     else:
         slope = tail.exponent
-        cells.append(f"{slope.value:.2f}{slope.ends('{:.2f}'.format)}")
+        bent = "" if summary.bent_tail(best, split) is None else "~"
+        cells.append(f"{slope.value:.2f}{slope.ends('{:.2f}'.format)}{bent}")
         cells.append(f"{tail.first} to {tail.last}")
     left = summary.residual()
     cells.append("-" if left is None else f"{short(left.high)} (m = {left.high_width})")

@@ -10,7 +10,7 @@ import numpy as np
 
 from .cells import SIDES
 from .config import ArchitectureName, DepthConfig
-from .depth import column, problem_of
+from .depth import column
 from .errors import StoreError
 from .presets import config_from_json
 from .statistics import Array, Interval, mean_interval
@@ -67,18 +67,6 @@ class DepthSummary:
 
     config: DepthConfig
     groups: list[DepthGroup]
-
-    def describe(self) -> str:
-        """The problem and the training in a line."""
-        config, problem = self.config, problem_of(self.config)
-        where = {"digits": "8×8 digits", "mnist": "MNIST"}[problem.data]
-        if problem.train_samples is not None:
-            where += f" ({problem.train_samples:,} training images)"
-        how = {"adam": "Adam", "sgd": "SGD with momentum 0.9"}[config.optimizer]
-        return (
-            f"{where}, cross entropy; {how}, lr = {config.lr:g}, {config.steps:,} steps of "
-            f"{config.batch_size}"
-        )
 
     def exclusions(self) -> str:
         """How many networks are missing from means, and why."""

@@ -48,7 +48,7 @@ class Contents(NamedTuple):
     results : Table
     charts : list of Chart
     curves : dict or None
-        What :func:`pair_curves` packs, to draw the curves of a chosen pair.
+        What :func:`pack` packs, to draw the curves of a chosen pair.
     """
 
     subject: str
@@ -150,17 +150,22 @@ class Trained(Kind):
         from .html_report import captions
         from .html_report.pair_curves import pair_curves
         from .html_report.trained_charts import trained_charts
-        from .plot_style import describe
         from .report import study_table
+        from .settings_line import describe
         from .summary import summarise
 
         summary, rows = summarise(store), store.rows()
         config = summary.config
         per = "step size" if isinstance(config, LearningRateConfig) else "width"
-        below = [captions.sample(config, rows, per), captions.exclusions(summary)]
+        subject = describe(config)
+        below = [
+            captions.sentence(subject),
+            captions.sample(config, rows, per),
+            captions.exclusions(summary),
+        ]
         charts = trained_charts(summary, " ".join([*below, captions.code(rows)]))
         curves = pair_curves(summary, store)
-        return Contents(describe(config), study_table(summary), charts, curves)
+        return Contents(subject, study_table(summary), charts, curves)
 
 
 class Theory(Kind):
@@ -198,12 +203,14 @@ class Theory(Kind):
         from .html_report import captions
         from .html_report.theory_charts import theory_charts
         from .report_theory import theory_table
+        from .settings_line import describe
         from .theory_summary import summarise_theory
 
         minima, rows = summarise_theory(store), store.rows()
-        below = [captions.sample(minima.config, rows, "width"), "No student is excluded."]
+        subject = describe(minima.config)
+        sample = captions.sample(minima.config, rows, "width")
+        below = [captions.sentence(subject), sample, "No pair is left out."]
         charts = theory_charts(minima, " ".join([*below, captions.code(rows)]))
-        subject = "random global minima, nothing trained"
         return Contents(subject, theory_table(minima), charts, None)
 
 
@@ -246,12 +253,17 @@ class Depth(Kind):
         from .depth_summary import summarise_depth
         from .html_report import captions
         from .html_report.depth_charts import depth_charts
+        from .html_report.depth_curves import depth_curves
         from .report_depth import depth_table
+        from .settings_line import describe
 
         summary, rows = summarise_depth(store), store.rows()
-        below = [captions.sample(summary.config, rows, "width"), summary.exclusions()]
+        subject = describe(summary.config)
+        sample = captions.sample(summary.config, rows, "width")
+        below = [captions.sentence(subject), sample, summary.exclusions()]
         charts = depth_charts(summary, " ".join([*below, captions.code(rows)]))
-        return Contents(summary.describe(), depth_table(summary), charts, None)
+        curves = depth_curves(summary, store)
+        return Contents(subject, depth_table(summary), charts, curves)
 
 
 _KINDS: Mapping[str, Kind] = {

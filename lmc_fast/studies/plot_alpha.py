@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .captions import code, count_failures, wrapped
 from .cells import column
 from .config import LearningRateConfig, StudyConfig, TeacherProblem
-from .plot_style import COLUMN, LOOKS, PAGE, legend_below, loss_name, new_figure, unit_of
-from .provenance import versions
+from .plot_style import COLUMN, LINE, LOOKS, PAGE, legend_below, loss_name, new_figure, unit_of
+from .settings_line import describe
 from .statistics import ROUNDING, Array
 from .store import CellKey, Curve, Row, Store
 from .summary import Group, Summary
@@ -33,17 +34,25 @@ def alpha_figure(summary: Summary, store: Store) -> Figure | None:
     # Before accuracies were kept, the figure was of the split that is reported.
     splits = summary.splits if scored else summary.splits[-1:]
     rows = 2 if scored else 1
-    figure = new_figure(COLUMN if len(splits) == 1 else PAGE, 2.7 if rows == 1 else 4.2)
+    wide = COLUMN if len(splits) == 1 else PAGE
+    title = wrapped(
+        [
+            f"Seeds {key.seed_a} and {key.seed_b}, m = {group.width}, lr = {group.lr:.3g}",
+            f"(median matched barrier of {len(group.sound)} pairs)",
+            describe(summary.config),
+            *count_failures(summary),
+            code(group.rows),
+        ],
+        wide,
+    )
+    height = (2.3 if rows == 1 else 3.8) + LINE * len(title.splitlines())
+    figure = new_figure(wide, height)
     grid = figure.subplots(rows, len(splits), sharex=True, sharey="row", squeeze=False)
     for place, split in enumerate(splits):
         _draw_losses(grid[0, place], summary.config, split, curves)
         if scored:
             _draw_accuracies(grid[1, place], summary.config, split, curves)
         grid[-1, place].set_xlabel(r"$\alpha$  (0: student a, 1: student b)")
-    title = (
-        f"Seeds {key.seed_a} and {key.seed_b}, m = {group.width}, lr = {group.lr:.3g}\n"
-        f"(median matched barrier of {len(group.sound)} pairs)\n" + ", ".join(versions(group.rows))
-    )
     figure.suptitle(title, fontsize=8)
     legend_below(figure, grid[0, 0], columns=2 if len(splits) == 1 else 3)
     return figure

@@ -11,23 +11,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from .captions import code, hollow, wrapped
 from .comparison import ComparedSummaries
 from .config import TeacherProblem
-from .plot_style import GREY, PAGE, LogFloor, legend_below, new_figure, unit_of
-from .provenance import versions
-from .statistics import FEWEST, Array, Interval
+from .plot_means import draw_means
+from .plot_style import (
+    GREY,
+    LINE,
+    LINES,
+    MARKERS,
+    PAGE,
+    LogFloor,
+    legend_below,
+    new_figure,
+    unit_of,
+)
+from .settings_line import describe_all
+from .statistics import FEWEST, Array, Interval, mean_interval
 from .summary import Group, Summary, pair_counts
 from .tasks import make_task
-
-_MARKERS = "osD^vP*X"
-_LINES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)))
 
 
 def comparison_figure(compared: ComparedSummaries) -> Figure:
     """Against m / M or m, or against the step size in units of the edge of stability."""
     first = next(iter(compared.summaries.values()))
     rates = first.config.study == "learning-rate"
-    figure = new_figure(PAGE, 5.0 if rates else 4.0)
+    title = _title(compared)
+    figure = new_figure(PAGE, (4.4 if rates else 3.4) + LINE * len(title.splitlines()))
     if rates:
         top, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
         _draw_alive(top, compared)
@@ -39,7 +49,7 @@ def comparison_figure(compared: ComparedSummaries) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
     _draw_barriers(axes, compared)
     axes.set_xlabel(_x_label(compared, rates))
-    figure.suptitle("\n".join(_title(compared)), fontsize=8)
+    figure.suptitle(title, fontsize=8)
     legend_below(figure, axes, columns=3)
     return figure
 
@@ -81,8 +91,8 @@ def _looks(compared: ComparedSummaries) -> list[tuple[str, Summary, dict[str, An
             summary,
             {
                 "color": colours[i],
-                "marker": _MARKERS[i % len(_MARKERS)],
-                "linestyle": _LINES[i % len(_LINES)],
+                "marker": MARKERS[i % len(MARKERS)],
+                "linestyle": LINES[i % len(LINES)],
             },
         )
         for i, (label, summary) in enumerate(compared.summaries.items())
@@ -91,22 +101,23 @@ def _looks(compared: ComparedSummaries) -> list[tuple[str, Summary, dict[str, An
 
 def _draw_barriers(axes: Axes, compared: ComparedSummaries) -> None:
     unit, scales = _unit(compared), _scales(compared)
+    first = next(iter(compared.summaries.values()))
+    rates = first.config.study == "learning-rate"
     drawn = []
     for label, summary, look in _looks(compared):
         groups = [group for group in summary.groups if group.sound]
         best, split = summary.best_matching(), summary.splits[-1]
         means = [group.barrier(best, split) for group in groups]
         scaled = [Interval(*(value / scales[label] for value in mean)) for mean in means]
-        drawn.append((label, _places(summary, groups, unit), scaled, look))
-    floor = LogFloor([value for _, _, means, _ in drawn for mean in means for value in mean])
-    for label, x, means, look in drawn:
-        drawable = np.array([[floor.draw(v) for v in mean] for mean in means])
-        at, low, high = drawable.reshape(-1, 3).T  # perhaps of no group
-        axes.plot(x, at, label=label, **look)
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+        counts = [len(group.sound) for group in groups]
+        lost = " (all failed)" if rates else " (none converged)"
+        name = label if groups else label + lost
+        drawn.append((name, _places(summary, groups, unit), scaled, counts, look))
+    floor = LogFloor([value for _, _, means, *_ in drawn for mean in means for value in mean])
+    for label, x, means, counts, look in drawn:
+        draw_means(axes, x, means, counts, place=floor.draw, label=label, **look)
     floor.finish(axes)
     relative = any(scale != 1 for scale in scales.values())
-    first = next(iter(compared.summaries.values()))
     axes.set_ylabel(
         "mean matched barrier /\nloss of the zero network"
         if relative
@@ -130,15 +141,16 @@ def _draw_alive(axes: Axes, compared: ComparedSummaries) -> None:
     unit = _unit(compared)
     for _, summary, look in _looks(compared):
         groups = [group for group in summary.groups if group.sound]
-        share = [np.mean(group.student_values("alive")) / group.width for group in groups]
-        axes.plot(_places(summary, groups, unit), share, **look)
+        shares = [mean_interval(g.student_values("alive") / g.width) for g in groups]
+        counts = [len(group.sound) for group in groups]
+        draw_means(axes, _places(summary, groups, unit), shares, counts, **look)
     axes.set_ylabel("share of neurons alive,\nmean")
     if unit == "edge":
         axes.axvline(1, color=GREY, linewidth=0.8, zorder=0)
 
 
-def _title(compared: ComparedSummaries) -> list[str]:
-    summaries = compared.summaries.values()
+def _title(compared: ComparedSummaries) -> str:
+    summaries = list(compared.summaries.values())
     groups = [group for summary in summaries for group in summary.groups]
     rates = any(summary.config.study == "learning-rate" for summary in summaries)
     seeds = {(s.config.first_seed, s.config.first_seed + 2 * s.config.pairs - 1) for s in summaries}
@@ -146,14 +158,17 @@ def _title(compared: ComparedSummaries) -> list[str]:
     rows = [row for group in groups for row in group.rows]
     lost = sum(group.pairs - len(group.sound) for group in groups)
     banded = any(len(group.sound) >= FEWEST for group in groups)
-    bands = ", bands: 95% bootstrap intervals of means" if banded else ""
+    bands = ", bands: 95% bootstrap intervals of means" if banded else ": too few for intervals"
     unfinished = ", ".join(compared.unfinished)
     matchings = " or ".join(sorted({summary.best_matching() for summary in summaries}))
-    return [
+    lines = [
         compared.question,
+        describe_all([summary.config for summary in summaries]),
         f"{pair_counts(groups)} pairs each (seeds {low} to {high}){bands}",
+        *hollow(len(group.sound) for group in groups),
         *([f"not finished: {unfinished}"] if unfinished else []),
         f"matched by {matchings}; {lost:,} of {len(rows):,} pairs are left out (failed"
         + (")" if rates else " or not converged)"),
-        "computed by " + ", ".join(versions(rows)),
+        code(rows),
     ]
+    return wrapped(lines, PAGE)

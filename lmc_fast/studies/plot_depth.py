@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from .captions import code, hollow, seeds, unfinished_widths, wrapped
 from .config import ArchitectureName
 from .depth_summary import LABELS, DepthSummary
-from .plot_style import GREY, PAGE, LogFloor, Look, new_figure, unfinished
-from .provenance import versions
+from .plot_means import draw_means, off_the_line
+from .plot_style import GREY, LINE, PAGE, LogFloor, Look, new_figure
+from .settings_line import describe
 from .statistics import FEWEST, Interval
 
 DEPTH_LOOKS: dict[ArchitectureName, Look] = {
@@ -51,11 +53,12 @@ def means(summary: DepthSummary, panel: DepthPanel, name: str, matching: str) ->
 
 def depth_figure(summary: DepthSummary) -> Figure:
     """A panel per measure; with fewer than ten pairs there are no intervals."""
-    figure = new_figure(PAGE, 3.6)
+    title = _title(summary)
+    figure = new_figure(PAGE, 2.9 + LINE * len(title.splitlines()))
     row = figure.subplots(1, len(PANELS), squeeze=False)[0]
     for axes, panel in zip(row, PANELS, strict=True):
         _draw(axes, summary, panel)
-    figure.suptitle("\n".join(_title(summary)), fontsize=7.5)
+    figure.suptitle(title, fontsize=8)
     handles, labels = row[0].get_legend_handles_labels()
     dotted = Line2D([], [], color=GREY, linestyle=":")
     figure.legend(
@@ -77,14 +80,13 @@ def _draw(axes: Axes, summary: DepthSummary, panel: DepthPanel) -> None:
     x = [group.width for group in summary.groups]
     for (name, matching), line in lines.items():
         look = DEPTH_LOOKS[name]
-        at, low, high = np.array([[place(value) for value in mean] for mean in line]).T
+        counts = [len(group.sound(name)) for group in summary.groups]
         if matching == "none":
+            at = np.array([place(mean.value) for mean in line])
+            at = np.where(off_the_line(counts)[1], np.nan, at)
             axes.plot(x, at, color=look.colour, linestyle=":", linewidth=0.9, marker="")
             continue
-        axes.plot(
-            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
-        )
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        draw_means(axes, x, line, counts, place=place, alpha=0.15, **look.of_line())
     if panel.log:
         floor.finish(axes)
     axes.set_xscale("log")
@@ -95,18 +97,19 @@ def _draw(axes: Axes, summary: DepthSummary, panel: DepthPanel) -> None:
     axes.set_ylabel(f"mean {panel.label}")
 
 
-def _title(summary: DepthSummary) -> list[str]:
+def _title(summary: DepthSummary) -> str:
     config = summary.config
-    seeds = f"seeds {config.first_seed} to {config.first_seed + 2 * config.pairs - 1}"
     few = config.pairs < FEWEST
     bands = "too few for intervals" if few else "bands: 95% bootstrap intervals of matched means"
     rows = [row for group in summary.groups for row in group.rows]
-    there = {f"m = {group.width}": len(group.rows) for group in summary.groups}
-    return [
+    there = {group.width: len(group.rows) for group in summary.groups}
+    lines = [
         "Loss barrier against width at several depths, matched layer by layer",
-        summary.describe(),
-        f"{seeds}, {config.pairs} pairs per width, {bands}",
-        *unfinished(there, config.pairs),
+        describe(config),
+        f"{config.pairs:,} pairs per width ({seeds(config)}), {bands}",
+        *hollow(len(group.sound(n)) for group in summary.groups for n in config.architectures),
+        *unfinished_widths(config.widths, there, config.pairs),
         summary.exclusions(),
-        "computed by " + ", ".join(versions(rows)),
+        code(rows),
     ]
+    return wrapped(lines, PAGE)

@@ -8,20 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .captions import fine_print, overlay, wrapped
 from .config import LearningRateConfig
+from .plot_means import draw_means
 from .plot_style import (
     GREY,
+    LINE,
     PAGE,
     Measure,
-    describe,
     draw_measure,
-    fine_print,
     legend_below,
     measures,
     new_figure,
 )
 from .plot_theory import draw_as_sparse
-from .statistics import Array
+from .settings_line import describe
+from .statistics import Array, Interval
 from .summary import Group, Summary
 from .theory_summary import TheorySummary
 
@@ -35,7 +37,8 @@ def learning_rate_figure(summary: Summary, theory: TheorySummary | None = None) 
     given, with as many dead neurons.
     """
     panels = [measure for measure in measures(summary.config) if measure.split != "train"]
-    figure = new_figure(PAGE, 1.9 + 1.9 * len(panels))
+    title = _title(summary, theory)
+    figure = new_figure(PAGE, 1.2 + 1.9 * len(panels) + LINE * len(title.splitlines()))
     heights = [1.0, *(1.4 for _ in panels)]
     column = figure.subplots(1 + len(panels), 1, sharex=True, height_ratios=heights)
     unit = summary.bracket.threshold if summary.bracket else 1.0
@@ -49,7 +52,7 @@ def learning_rate_figure(summary: Summary, theory: TheorySummary | None = None) 
     for axes in column:
         _shade(axes, summary, unit)
     column[-1].set_xlabel(_axis_label(summary))
-    figure.suptitle(_title(summary), fontsize=8)
+    figure.suptitle(title, fontsize=8)
     legend_below(figure, column[1], columns=3 if theory is None else 2)
     return figure
 
@@ -64,7 +67,9 @@ def _draw_alive(axes: Axes, groups: list[Group], x: Array) -> None:
         alpha=0.2,
         linewidth=0,
     )
-    axes.plot(x, [values.mean() for values in counts], color=_GREEN, marker="o")
+    means = [Interval(float(values.mean()), np.nan, np.nan) for values in counts]
+    pairs = [len(group.sound) for group in groups]
+    draw_means(axes, x, means, pairs, color=_GREEN, marker="o")
     axes.set_ylabel("alive neurons\n(mean, range)")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
 
@@ -116,7 +121,7 @@ def _axis_label(summary: Summary) -> str:
     return f"learning rate / divergence threshold ({value}, shaded beyond)"
 
 
-def _title(summary: Summary) -> str:
-    config, m = summary.config, summary.groups[0].width
-    subject = f"Sparsity and barrier against learning rate, m = {m}"
-    return "\n".join([subject, describe(config), *fine_print(summary, "step size")])
+def _title(summary: Summary, theory: TheorySummary | None) -> str:
+    lines = ["Sparsity and barrier against learning rate", describe(summary.config)]
+    lines += fine_print(summary, "step size")
+    return wrapped([*lines, *([] if theory is None else overlay(theory))], PAGE)

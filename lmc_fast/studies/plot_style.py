@@ -14,13 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from .config import DatasetProblem, LearningRateConfig, Problem, StudyConfig, TeacherProblem
-from .provenance import versions
-from .statistics import FEWEST, ROUNDING, Array, Interval, mean_interval
-from .summary import Group, Summary, fate_of_stuck
+from .config import DatasetProblem, Problem, StudyConfig, TeacherProblem
+from .plot_means import draw_means
+from .statistics import ROUNDING, Array, Interval, mean_interval
+from .summary import Group
 
 COLUMN = 3.3  # inches, one column
 PAGE = 6.8  # inches, both columns
+LINE = 0.135  # inches, a line of a caption
 GREY = "#777777"
 _DECADES = 7
 
@@ -51,6 +52,15 @@ class Look(NamedTuple):
     line: str
     label: str
 
+    def of_line(self) -> dict[str, Any]:
+        """What matplotlib calls it."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.line,
+            "label": self.label,
+        }
+
 
 LOOKS: Mapping[str, Look] = {
     "none": Look("#000000", "s", ":", "no matching"),
@@ -59,6 +69,11 @@ LOOKS: Mapping[str, Look] = {
     "activations": Look("#009E73", "D", "-.", "matched by activations"),
     "random": Look("#CC79A7", "v", ":", "random matching"),
 }
+
+
+# Of figures with many lines, of which each has another pair of these.
+MARKERS = "osD^vP*X"
+LINES: Sequence[Any] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
 
 
 def look_of_median(name: str) -> Look:
@@ -99,76 +114,6 @@ def unit_of(problem: Problem, form: str = "{}") -> str:
     """The unit of a loss written into ``form``; nothing for squared losses, which have none."""
     nats = isinstance(problem, DatasetProblem) and problem.loss == "cross_entropy"
     return form.format("nats") if nats else ""
-
-
-def describe(config: StudyConfig) -> str:
-    """The problem and the training in a line for a title."""
-    problem = config.problem
-    if isinstance(problem, TeacherProblem):
-        where = f"teacher with M = {problem.teacher_width} neurons, d = {problem.d}"
-        if problem.samples is not None:
-            where += f", n = {problem.samples:,} samples"
-    else:
-        name = {"digits": "8×8 digits", "mnist": "MNIST"}[problem.data]
-        where = f"{name}, {loss_name(problem)}"
-    how = {"population_gd": "population GD", "gd": "GD", "sgd": "SGD", "adam": "Adam"}[
-        config.method
-    ]
-    if config.batch_size is not None:
-        how += f" with batches of {config.batch_size:,}"
-    steps = f"{config.steps:,} steps"
-    if config.steps_per_neuron:
-        steps += f" or {config.steps_per_neuron} m"
-    scale = f"{config.init_scale:.3g}" + ("/m" if config.init_scale_per_width else "")
-    return f"{where}; {how}, {steps}, first weights of scale {scale}"
-
-
-def fine_print(summary: Summary, per: str, of_students: str | None = None) -> list[str]:
-    """Lines on seeds, pairs, bands, exclusions and code; ``per`` is width or step size.
-
-    Bands are of mean barriers, or of the mean that ``of_students`` names, over twice as many.
-    """
-    config = summary.config
-    seeds = f"seeds {config.first_seed} to {config.first_seed + 2 * config.pairs - 1}"
-    subject = f"{of_students} ({FEWEST} students" if of_students else f"barriers ({FEWEST} pairs"
-    bands = f"95% bootstrap intervals of mean {subject} or more)"
-    few = config.pairs * (2 if of_students else 1) < FEWEST
-    rows = [row for group in summary.groups for row in group.rows]
-    return [
-        f"{config.pairs} pairs per {per} ({seeds})"
-        + (": too few for intervals" if few else f", bands: {bands}"),
-        *_unfinished(summary),
-        *count_failures(summary),
-        "computed by " + ", ".join(versions(rows)),
-    ]
-
-
-def _unfinished(summary: Summary) -> list[str]:
-    rates = isinstance(summary.config, LearningRateConfig)
-    there = {
-        (f"lr = {group.lr:.4g}" if rates else f"m = {group.width}"): group.pairs
-        for group in summary.groups
-    }
-    return unfinished(there, summary.config.pairs)
-
-
-def unfinished(there: Mapping[str, int], wanted: int) -> list[str]:
-    """A line on groups, by name, that have fewer pairs than they are to have; none without any."""
-    short_of = [f"{pairs} at {name}" for name, pairs in there.items() if pairs < wanted]
-    if not short_of:
-        return []
-    few = ", ".join(short_of[:3]) + (" ..." if len(short_of) > 3 else "")
-    return [f"not finished: so far {few}"]
-
-
-def count_failures(summary: Summary) -> list[str]:
-    """A line on students that are missing from means or did not converge; none without any."""
-    parts = []
-    if summary.failed:
-        parts.append(f"{summary.failed} failed (diverged or dead; their pairs are left out)")
-    if summary.stuck:
-        parts.append(f"{summary.stuck} did not converge ({fate_of_stuck(summary)})")
-    return [f"of {summary.students:,} students " + ", ".join(parts)] if parts else []
 
 
 @contextmanager
@@ -251,7 +196,7 @@ def draw_measure(
     x: Array,
     measure: Measure,
     median_of: str | None = None,
-) -> None:
+) -> LogFloor:
     """A line per matching through the groups' means, with 95% intervals, if any, as bands.
 
     And one through the medians of the barriers of one matching.
@@ -265,6 +210,11 @@ def draw_measure(
     x : float array, shape (W,)
     measure : Measure
     median_of : str, optional
+
+    Returns
+    -------
+    LogFloor
+        Where values are drawn on an axis that is log.
     """
     means = {
         str(name): [
@@ -278,22 +228,16 @@ def draw_measure(
     floor = LogFloor([*values, *medians])
     place = floor.draw if measure.log else float
     for name, line in means.items():
-        look = LOOKS[name]
-        placed = np.array([[place(value) for value in mean] for mean in line]).reshape(-1, 3)
-        at, low, high = placed.T
-        axes.plot(
-            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
-        )
-        axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        counts = [len(group.values(measure.quantity, name, measure.split)) for group in groups]
+        draw_means(axes, x, line, counts, place=place, **LOOKS[name].of_line())
     if median_of is not None:
-        look = look_of_median(median_of)
-        at = np.array([place(value) for value in medians])
-        axes.plot(
-            x, at, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label
-        )
+        counts = [len(group.values(measure.quantity, median_of, measure.split)) for group in groups]
+        bare = [Interval(value, np.nan, np.nan) for value in medians]
+        draw_means(axes, x, bare, counts, place=place, **look_of_median(median_of).of_line())
     if measure.log:
         floor.finish(axes)
         _name_lowest(axes, x, list(means.values()), floor)
+    return floor
 
 
 def _name_lowest(

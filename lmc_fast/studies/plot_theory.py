@@ -10,9 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..grouped_minima import crossover_width
-from .plot_style import GREY, LOOKS, PAGE, LogFloor, Look, new_figure
-from .statistics import FEWEST, Interval, TailFit
+from .captions import code, seeds, unfinished_widths, wrapped
+from .plot_style import GREY, LINE, LOOKS, PAGE, LogFloor, Look, new_figure
+from .settings_line import describe
+from .statistics import FEWEST, Interval
 from .summary import Group
+from .tail import TailFit
 from .theory import problem_of
 from .theory_summary import DENSE, TheorySummary
 
@@ -24,14 +27,15 @@ _COLOURS = [look[:3] for look in LOOKS.values()]
 
 def theory_figure(summary: TheorySummary) -> Figure:
     """Barrier, log-log, and the probability that some permutation has none; a line per rate."""
-    figure = new_figure(PAGE, 3.7)
+    title = _title(summary)
+    figure = new_figure(PAGE, 3.3 + LINE * len(title.splitlines()))
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_barriers(left, summary)
     _draw_certificate(right, summary)
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xlabel("student width m")
-    figure.suptitle(_title(summary), fontsize=8)
+    figure.suptitle(title, fontsize=8)
     handles, labels = left.get_legend_handles_labels()
     crossover, name = right.get_legend_handles_labels()
     figure.legend(
@@ -104,6 +108,9 @@ def _draw_barriers(axes: Axes, summary: TheorySummary) -> None:
         axes.plot(x, at, color=look.colour, marker=look.marker, linestyle=look.line,
                   label=look.label)  # fmt: skip
         axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        few = np.array([np.isnan(mean.low) for mean in means[r]])
+        axes.plot(x[few], at[few], color=look.colour, marker=look.marker, linestyle="none",
+                  markerfacecolor="white")  # fmt: skip
     if lowest:
         drawn = [floor.draw(value) for value in lowest]
         axes.plot(x, drawn, color=GREY, linewidth=0.8, label="lower bound, any permutation, r = 0")
@@ -158,16 +165,28 @@ def _columns(intervals: list[Interval]) -> tuple[np.ndarray, np.ndarray, np.ndar
     return at, low, high
 
 
+def _hollow(summary: TheorySummary) -> list[str]:
+    """A line on means without an interval; none without any."""
+    means = [group.barrier(r) for r in summary.config.deaths for group in summary.groups]
+    if not any(np.isnan(mean.low) for mean in means):
+        return []
+    return [f"hollow: fewer than {FEWEST} pairs have a barrier, no interval"]
+
+
 def _title(summary: TheorySummary) -> str:
-    config, problem = summary.config, problem_of(summary.config)
-    inputs = "" if problem.inputs == "gaussian" else f", inputs on a sphere in d = {problem.d}"
+    config = summary.config
     bands = "95% intervals: bootstrap of the means (left), Wilson (right)"
     few = f"too few pairs for bootstrap intervals (below {FEWEST})"
-    return "\n".join(
-        [
-            "Matched barrier between random global minima of an orthonormal teacher with "
-            f"M = {problem.teacher_width} neurons{inputs}",
-            "matched by types: an upper bound on the least barrier, zero at the foot of the axis",
-            f"{config.pairs:,} pairs per width, {bands if config.pairs >= FEWEST else few}",
-        ]
-    )
+    rows = [row for group in summary.groups for row in group.rows]
+    there = {group.width: len(group.rows) for group in summary.groups}
+    lines = [
+        "Matched barrier between random global minima",
+        describe(config),
+        "matched by types: an upper bound on the least barrier, zero at the foot of the axis",
+        f"{config.pairs:,} pairs per width ({seeds(config)}), none left out, "
+        + (bands if config.pairs >= FEWEST else few),
+        *_hollow(summary),
+        *unfinished_widths(config.widths, there, config.pairs),
+        code(rows),
+    ]
+    return wrapped(lines, PAGE)

@@ -188,6 +188,12 @@ def _caption(summary: Summary) -> str:
             f"tail, m = {tail.first} to {tail.last}, '{best}', {split}: "
             f"mean barrier ~ m^{slope.value:.2f}{slope.ends('{:.2f}'.format)}"
         )
+    for i, part in enumerate(summary.bent_tail(best, split) or ()):
+        slope, said = part.exponent, "and" if i else "no straight line:"
+        lines.append(
+            f"  {said} m^{slope.value:.2f}{slope.ends('{:.2f}'.format)} "
+            f"over m = {part.first} to {part.last}"
+        )
     lines += _width_findings(summary)
     if summary.bracket is not None:
         low, high = summary.bracket
@@ -213,10 +219,11 @@ def _width_findings(summary: Summary) -> list[str]:
     peak, lines = summary.peak(best, split), []
     if peak is not None:
         place, height, _ = peak
-        lines.append(
-            f"{peak.name}, '{best}', {split}: m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
-            f"height {short(height.value)}{height.ends(short)}"
-        )
+        lines += [
+            f"{peak.name}, '{best}', {split}:",
+            f"  m = {place.value:.0f}{place.ends('{:.0f}'.format)}, "
+            f"height {short(height.value)}{height.ends(short)}",
+        ]
     for name in summary.config.matchings:
         gain = summary.matcher_gain(name, split) if name not in ("none", "random", best) else None
         if gain is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bootstrap intervals of a mean and of a power law's exponent, and Wilson's of a share.
+"""Bootstrap intervals of a mean and of the highest of several, and Wilson's of a share.
 
 The former are percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
 chapter 13), whose level is raised for small samples as Student's t is over the normal (Hesterberg,
@@ -40,35 +40,25 @@ class Interval(NamedTuple):
         return "" if np.isnan(self.low) else f" [{form(self.low)}, {form(self.high)}]"
 
 
-class TailFit(NamedTuple):
-    """mean = exp(intercept) m^exponent, fitted on the widths from ``first`` to ``last``."""
-
-    exponent: Interval
-    intercept: float
-    first: int
-    last: int
-
-    def at(self, widths: Array) -> Array:
-        """The fitted means at some widths."""
-        fitted: Array = np.exp(self.intercept) * widths**self.exponent.value
-        return fitted
-
-
 class Peak(NamedTuple):
     """The width of the highest mean, and that mean; intervals resample pairs within widths.
 
-    ``inside`` says whether the means of both neighbouring widths are lower: a barrier that only
-    falls or rises is highest at one end, and has no peak there.
+    Only widths that were sampled can be it: an interval of one width says that its neighbours'
+    means are lower, and not that the barrier is highest exactly there.
+
+    ``told`` says whether it is told from the first and the last width: the means of both
+    neighbours are lower, and the interval of the width reaches neither end. A barrier that only
+    falls or rises is highest at one end and has no peak, nor has one that may do so.
     """
 
     width: Interval
     height: Interval
-    inside: bool
+    told: bool
 
     @property
     def name(self) -> str:
         """What it is called: a peak, or the highest of means without one."""
-        return "peak" if self.inside else "highest, no peak"
+        return ("peak" if self.told else "highest, no peak told") + ", of the widths sampled"
 
 
 def short(value: float) -> str:
@@ -92,7 +82,7 @@ def mean_interval(values: Array) -> Interval:
     """Mean of ``values`` (P,) and its bootstrap interval; NaN for P = 0."""
     if len(values) == 0:
         return Interval(np.nan, np.nan, np.nan)
-    return _interval(float(np.mean(values)), bootstrap_means(values), len(values))
+    return percentile_interval(float(np.mean(values)), bootstrap_means(values), len(values))
 
 
 def share_interval(hits: int, count: int) -> Interval:
@@ -112,42 +102,6 @@ def share_interval(hits: int, count: int) -> Interval:
     return Interval(p, low if hits else 0.0, high if hits < count else 1.0)
 
 
-def tail_fit(widths: Sequence[int], samples: Sequence[Array], first: int) -> TailFit | None:
-    """Least-squares line through log mean against log m, on the widths from ``first``.
-
-    Parameters
-    ----------
-    widths : sequence of int, length W
-    samples : sequence of W arrays (P,)
-        Barriers at each width. Widths whose mean is rounding are left out: their logarithm
-        says nothing.
-    first : int
-
-    Returns
-    -------
-    TailFit or None
-        None with fewer than three widths left. The interval resamples pairs within each width,
-        of which every one needs :data:`FEWEST`.
-    """
-    used = [
-        (m, values)
-        for m, values in zip(widths, samples, strict=True)
-        if m >= first and len(values) > 0 and float(np.mean(values)) > ROUNDING
-    ]
-    if len(used) < 3:
-        return None
-    x = np.log([float(m) for m, _ in used])
-    means = np.array([np.mean(values) for _, values in used])
-    draws = np.stack([bootstrap_means(values, seed=i) for i, (_, values) in enumerate(used)])
-    centred = x - x.mean()
-    weights = centred / np.sum(centred**2)
-    slope = float(weights @ np.log(means))
-    slopes = weights @ np.log(np.maximum(draws, ROUNDING))
-    intercept = float(np.mean(np.log(means)) - slope * x.mean())
-    fewest = min(len(values) for _, values in used)
-    return TailFit(_interval(slope, slopes, fewest), intercept, used[0][0], used[-1][0])
-
-
 def highest_mean(widths: Sequence[int], samples: Sequence[Array], first: int) -> Peak | None:
     """The highest mean among the widths from ``first``.
 
@@ -163,9 +117,12 @@ def highest_mean(widths: Sequence[int], samples: Sequence[Array], first: int) ->
     Peak or None
         None without a width left. Its location is one of the widths, and so are the ends of its
         interval. The interval of the height is that of the largest of the resampled means: where
-        neighbours are level it lies a little high.
+        neighbours are level it lies a little high. Widths of fewer than :data:`FEWEST` values are
+        passed over where others have as many.
     """
-    used = [(m, v) for m, v in zip(widths, samples, strict=True) if m >= first and len(v) > 0]
+    there = [(m, v) for m, v in zip(widths, samples, strict=True) if len(v) > 0]
+    every = well_sampled(there, 1)
+    used = [(m, values) for m, values in every if m >= first]
     if not used:
         return None
     at = np.array([float(m) for m, _ in used])
@@ -173,15 +130,23 @@ def highest_mean(widths: Sequence[int], samples: Sequence[Array], first: int) ->
     draws = np.stack([bootstrap_means(values, seed=i) for i, (_, values) in enumerate(used)])
     fewest = min(len(values) for _, values in used)
     best = int(np.argmax(means))
-    places = _interval(at[best], at[np.argmax(draws, axis=0)], fewest, "inverted_cdf")
+    place = percentile_interval(at[best], at[np.argmax(draws, axis=0)], fewest, "inverted_cdf")
     # Among all widths with a mean: the neighbour below may be left out of the search.
-    every = [(m, float(np.mean(v))) for m, v in zip(widths, samples, strict=True) if len(v) > 0]
+    around = [float(np.mean(values)) for _, values in every]
     k = [m for m, _ in every].index(used[best][0])
-    inside = 0 < k < len(every) - 1 and max(every[k - 1][1], every[k + 1][1]) < every[k][1]
-    return Peak(places, _interval(float(means[best]), draws.max(axis=0), fewest), inside)
+    inside = 0 < k < len(every) - 1 and max(around[k - 1], around[k + 1]) < around[k]
+    # False without an interval.
+    told = inside and place.low > every[0][0] and place.high < every[-1][0]
+    return Peak(place, percentile_interval(float(means[best]), draws.max(axis=0), fewest), told)
 
 
-def _interval(
+def well_sampled(samples: Sequence[tuple[int, Array]], least: int) -> list[tuple[int, Array]]:
+    """Widths with their values, without those of fewer than :data:`FEWEST` if ``least`` remain."""
+    enough = [(m, values) for m, values in samples if len(values) >= FEWEST]
+    return enough if len(enough) >= least else list(samples)
+
+
+def percentile_interval(
     value: float, draws: Array, count: int, method: QuantileMethod = "linear"
 ) -> Interval:
     """Percentile interval of draws that were resampled from ``count`` values, widened for it."""

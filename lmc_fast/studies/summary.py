@@ -21,12 +21,11 @@ from .statistics import (
     Array,
     Interval,
     Peak,
-    TailFit,
     highest_mean,
     mean_interval,
-    tail_fit,
 )
 from .store import Row, Store
+from .tail import TailFit, bent_tail, tail_fit
 
 
 @dataclass(frozen=True)
@@ -148,14 +147,23 @@ class Summary:
 
     def tail(self, matching: str, split: str) -> TailFit | None:
         """Power law fitted to the mean barrier of a width study's wide students."""
+        found = self._tail(matching, split)
+        return None if found is None else tail_fit(*found)
+
+    def bent_tail(self, matching: str, split: str) -> tuple[TailFit, TailFit] | None:
+        """Power laws of both halves of that tail, where one does not fit it."""
+        found = self._tail(matching, split)
+        return None if found is None else bent_tail(*found)
+
+    def _tail(self, matching: str, split: str) -> tuple[list[int], list[Array], int] | None:
+        """Widths, barriers, and the width from which the tail is fitted."""
         if not isinstance(self.config, WidthConfig):
             return None
         widths, samples = self._barriers(matching, split)
         if not widths:
             return None
         heights = np.array([np.mean(values) for values in samples])
-        first = width.tail_start(self.config, np.array(widths), heights)
-        return tail_fit(widths, samples, first)
+        return widths, samples, width.tail_start(self.config, np.array(widths), heights)
 
     def peak(self, matching: str, split: str) -> Peak | None:
         """Where a width study's mean barrier is highest: with a teacher, beyond m = M."""

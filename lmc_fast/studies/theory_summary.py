@@ -13,8 +13,9 @@ import numpy as np
 from .config import GridConfig, LearningRateConfig, TheoryConfig, WidthConfig
 from .errors import ConfigError, StoreError
 from .presets import config_from_json
-from .statistics import FEWEST, Array, Interval, TailFit, mean_interval, share_interval, tail_fit
+from .statistics import FEWEST, Array, Interval, mean_interval, share_interval
 from .store import Row, Store
+from .tail import TailFit, tail_fit
 from .theory import column, problem_of
 
 DENSE = 0.0

@@ -159,12 +159,25 @@ def test_the_figure_says_what_is_not_finished_and_survives_what_failed(
     assert compared.unfinished == ("d = 5", "d = 7")
     with style():
         figure = comparison_figure(compared)
-    title = figure.get_suptitle()
+    title = " ".join(figure.get_suptitle().split())
+    assert "teacher with M = 5 orthonormal neurons, d = 5 or 6; " in title
+    assert "first weights of scale" in title
     assert "11 to 12 pairs each (seeds 0 to 23), bands" in title
     assert "not finished: d = 5, d = 7" in title
     assert "matched by gap; " in title
     assert ("(failed or not converged)" if study == "width" else "(failed)") in title
+    labels = figure.axes[-1].get_legend_handles_labels()[1]
+    assert labels[:2] == [
+        "d = 5",
+        f"d = 6 ({'none converged' if study == 'width' else 'all failed'})",
+    ]
     assert len(figure.axes[-1].get_lines()[1].get_xdata()) == 0
+    if study == "learning-rate":
+        # Both panels have bands where the caption speaks of them.
+        assert all(
+            any(len(path.vertices) for band in axes.collections for path in band.get_paths())
+            for axes in figure.axes
+        )
     assert ("11 to 12" if study == "width" else " 11 ") in text_of(tmp_path)
 
 

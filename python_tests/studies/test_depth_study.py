@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ from lmc_fast.studies.cells import Chunk
 from lmc_fast.studies.chunk_size import chunk_size
 from lmc_fast.studies.config import DepthConfig
 from lmc_fast.studies.depth_networks import build, images, initialise, load_student, train_student
-from lmc_fast.studies.depth_summary import DepthSummary, summarise_depth
+from lmc_fast.studies.depth_summary import LABELS, DepthSummary, summarise_depth
 from lmc_fast.studies.device import cpu_alone
 from lmc_fast.studies.errors import CheckpointError, ConfigError, StoreError
 from lmc_fast.studies.html_report import write_report
@@ -33,7 +36,7 @@ from lmc_fast.studies.presets import load_config, parse_config, to_toml
 from lmc_fast.studies.provenance import PROVENANCE
 from lmc_fast.studies.report_depth import depth_table
 from lmc_fast.studies.runner import run_study
-from lmc_fast.studies.store import Row, create, open_existing
+from lmc_fast.studies.store import CellKey, Row, create, open_existing
 from lmc_fast.studies.summary import summarise
 
 TINY = ["widths=[4,8]", "pairs=2", "steps=30", "alphas=5", 'architectures=["mlp2","cnn"]',
@@ -267,6 +270,32 @@ def test_the_page_shows_every_mean(folder: Path, tmp_path: Path) -> None:
         "Mean loss barrier, test (nats)", "Seeds 0 to 3", "chart-accuracy_drop-test",
     ):  # fmt: skip
         assert expected in page
+
+
+def test_every_stored_curve_can_be_chosen_on_the_page(folder: Path, tmp_path: Path) -> None:
+    page = write_report(folder, tmp_path / "page.html").read_text()
+    assert 'id="choose-pair"' in page
+    (text,) = re.findall(r'<script type="application/json" id="curves">(.*?)</script>', page)
+    stored = json.loads(text)
+    assert stored["splits"] == ["train", "test"]
+    assert [look[0] for look in stored["looks"]] == ["no matching", "matched layer by layer"]
+    # Architectures and widths with a pair of which neither network failed.
+    groups = summary_of(folder).groups
+    places = [(n, g.width) for n in config().architectures for g in groups if g.sound(n)]
+    assert len(places) >= 3
+    assert [g["name"] for g in stored["groups"]] == [f"{LABELS[n]}, m = {m}" for n, m in places]
+    with open_existing(folder) as store:
+        for (name, m), group in zip(places, stored["groups"], strict=True):
+            raw = np.frombuffer(base64.b64decode(group["losses"]), "<f4")
+            losses = raw.reshape(len(group["pairs"]), 2, 2, len(stored["alphas"]))
+            for (a, b, heights), of_pair in zip(group["pairs"], losses, strict=True):
+                curves = store.curves(CellKey(m, config().lr, a, b))
+                found = {(c.split, c.matching): c.losses for c in curves}
+                for i, split in enumerate(stored["splits"]):
+                    for j, matching in enumerate(("none", "weights")):
+                        wanted = found[split, f"{matching}_{name}"]
+                        np.testing.assert_allclose(of_pair[i, j], wanted, rtol=1e-6)
+                        assert heights[i][j] is not None
 
 
 def test_the_command_runs_resumes_and_draws(

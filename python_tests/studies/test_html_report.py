@@ -25,7 +25,7 @@ from lmc_fast.cli import main
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.html_report import write_report
-from lmc_fast.studies.html_report.chart import Line, mean_traces
+from lmc_fast.studies.html_report.chart import Line, mean_traces, ticks
 from lmc_fast.studies.html_report.elements import data, table
 from lmc_fast.studies.plot_alpha import typical_pair
 from lmc_fast.studies.plot_style import Look
@@ -130,12 +130,20 @@ def test_every_study_has_a_whole_page(tmp_path: Path, study: StudyName, data: st
         "How to reproduce it",
     ):  # fmt: skip
         assert f"<h2>{heading}</h2>" in page.source
+    captions = [part.split("Drag to zoom")[0] for part in page.source.split("<figcaption>")[1:]]
+    for caption in captions:
+        # The chart of the chosen pair is one of them.
+        assert "lr = 4/m" in caption or "steps, first weights of scale" in caption
+        assert "Seeds 0 to 23" in caption
     for said in ("Seeds 0 to 23, 12 pairs", "lmc_fast 9.9 (commit abc1234)", "beads", "failed"):
         assert said in page.text
     names = page.read("charts")
     wanted = ["barrier-population"] if data == "teacher" else [
         "barrier-train", "barrier-test", "accuracy_drop-test"]  # fmt: skip
-    assert list(names) == (["alive"] if study == "learning-rate" else []) + wanted
+    if study == "learning-rate":
+        # The presets of images have no alive_steps.
+        wanted = ["alive", *wanted, *(["updates"] if data == "teacher" else [])]
+    assert list(names) == wanted
     ids = {named.get("id") for _, named in page.tags}
     for name, figure in names.items():
         assert f"chart-{name}" in ids
@@ -284,6 +292,82 @@ def test_the_fitted_tail_is_named_with_its_exponent(tmp_path: Path) -> None:
     assert sum("fit to 'gap', m = 8 to 32: m<sup>-2.00</sup> [-2.0" in name for name in names) == 1
 
 
+def traces_by_name(page: Page, chart: str) -> dict[str, dict[str, Any]]:
+    found = page.read("charts")[chart]["data"]
+    return {
+        trace["name"]: trace for trace in found if "name" in trace and "showlegend" not in trace
+    }
+
+
+def test_the_charts_have_what_the_figures_have(tmp_path: Path) -> None:
+    config = small("width").model_copy(update={"tail_from": 8})
+    width = traces_by_name(page_of(filled(tmp_path / "width", config)), "barrier-population")
+    guide = width["m<sup>-1/2</sup> guide"]
+    slope = np.diff(np.log(guide["y"])) / np.diff(np.log(guide["x"]))
+    np.testing.assert_allclose(slope, -0.5)
+    (peak,) = [name for name in width if "of the widths sampled" in name]
+    # Invented barriers only fall; m = 8 is the first beyond m = M.
+    assert peak.startswith("highest, no peak told, of the widths sampled: m = 8 [8, 8], ")
+    assert width[peak]["x"] == [8]
+    rates = page_of(filled(tmp_path / "rates", small("learning-rate")))
+    counted = [100, 150, 200, 250, 300, 350, 400, 500, 700, 1000, 2500]
+    for name in ("lr 0.500", "lr 0.900", "lr 1.100"):
+        line = traces_by_name(rates, "updates")[name]
+        assert (line["x"], line["y"]) == (counted, [20] * len(counted))
+
+
+def test_the_band_of_alive_neurons_is_their_range(tmp_path: Path) -> None:
+    filled(tmp_path, small("learning-rate"))
+    with open_existing(tmp_path) as store:
+        store._connection.execute("UPDATE cells SET alive_a = 17 WHERE seed_a = 4")
+    page = page_of(tmp_path)
+    rows = [row for row in page.records("numbers") if row["figure"].startswith("Alive neurons (")]
+    assert [(row["low"], row["high"]) for row in rows] == [("17", "20")] * 3
+    assert "the band is the range over students, not an interval" in page.text
+
+
+def test_numbers_without_an_interval_have_a_dash(tmp_path: Path) -> None:
+    page = page_of(filled(tmp_path, small("width")))
+    medians = [row for row in page.records("numbers") if row["line"].endswith("median")]
+    assert {(row["low"], row["high"]) for row in medians} == {("\u2013", "\u2013")}
+    assert "nan" not in {cell for row in page.tables["numbers"] for cell in row}
+    assert "as of medians and of fewer than 10 values" in page.text
+
+
+def test_means_of_few_pairs_stand_apart_from_their_line(tmp_path: Path) -> None:
+    filled(tmp_path, small("width"))
+    with open_existing(tmp_path) as store:
+        store._connection.execute("DELETE FROM cells WHERE width = 16 AND seed_a > 2")
+    page = page_of(tmp_path)
+    both = [
+        trace
+        for trace in page.read("charts")["barrier-population"]["data"]
+        if trace.get("name") == "matched by gap cost"
+    ]
+    line, apart = both
+    assert [y is None for y in line["y"]] == [False] * 3 + [True, False]
+    assert [y is None for y in apart["y"]] == [True] * 3 + [False, True]
+    assert apart["mode"] == "markers"
+    assert apart["marker"]["symbol"][3] == "circle-open"
+    assert "Hollow, off the lines: means of fewer than 10 pairs." in page.text
+
+
+def test_the_teachers_width_has_a_tick() -> None:
+    widths = [5, 6, 7, 8, 10, 14, 20]
+    assert ticks(widths, 1.5)["tickvals"] == [20, 10, 6]
+    assert ticks(widths, 1.5, keep=5)["tickvals"] == [20, 10, 5]
+    assert ticks(widths, 1.5, keep=3)["tickvals"] == [20, 10, 6]
+
+
+def test_the_crossover_is_marked(theory_folder: Path) -> None:
+    layout = page_of(theory_folder).read("charts")["certificate"]["layout"]
+    # q = 0.16: 25 x 0.16 x 0.84 / (0.04 pi) = 26.7, between m = 8 and m = 30.
+    (line,) = layout["shapes"]
+    assert line["x0"] == pytest.approx(26.74, abs=0.01)
+    assert [note["text"] for note in layout["annotations"]] == ["crossover, r = 0.2"]
+    assert layout["xaxis"]["tickvals"] == [30, 8, 5]
+
+
 def test_settings_and_configuration_are_the_stores(tmp_path: Path) -> None:
     config = small("width")
     page = page_of(filled(tmp_path, config))
@@ -382,9 +466,11 @@ select.dispatchEvent(new Event("change"));
 const shown = document.getElementById("chart-pair").data.map(({ name, y }) => [name, y]);
 const charts = [...document.querySelectorAll(".chart")];
 const drawn = charts.map((chart) => chart.querySelectorAll(".scatterlayer path.js-line").length);
+const gap = charts.map((chart) => chart.querySelector(".legend").getBoundingClientRect().top
+  - chart.querySelector(".xtitle").getBoundingClientRect().bottom);
 const result = document.createElement("pre");
 result.id = "shown";
-result.textContent = JSON.stringify({ shown, drawn, pair: select.selectedOptions[0].text });
+result.textContent = JSON.stringify({ shown, drawn, gap, pair: select.selectedOptions[0].text });
 document.body.replaceChildren(result);
 </script></body>"""
 
@@ -401,8 +487,10 @@ def test_a_browser_draws_the_charts_and_the_chosen_pair(tmp_path: Path) -> None:
     (found,) = re.findall(r'<pre id="shown">(.*?)</pre>', done.stdout, re.DOTALL)
     result = json.loads(found)
     assert result["pair"] == "seeds 4 and 5"
-    # Three matchings with their bands, then three curves.
-    assert result["drawn"] == [6, 3]
+    # Three matchings with their bands and a line of medians, then three curves.
+    assert result["drawn"] == [7, 3]
+    # Legends are below the titles of the axes.
+    assert min(result["gap"]) >= 0
     with open_existing(tmp_path / "study") as store:
         # The widest barrier beyond m = M = 5 is that of m = 8.
         stored = {c.matching: c.losses for c in store.curves(CellKey(8, 0.5, 4, 5))}

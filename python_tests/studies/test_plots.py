@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from lmc_fast.studies.config import StudyName, WidthConfig
+from lmc_fast.studies.end_labels import moved_apart
 from lmc_fast.studies.errors import StoreError
+from lmc_fast.studies.guide_line import guide_line
 from lmc_fast.studies.plot_alive import alive_figure
 from lmc_fast.studies.plot_alpha import alpha_figure, typical_pair
 from lmc_fast.studies.plot_learning_rate import learning_rate_figure
@@ -40,9 +42,9 @@ def summary_of(folder: Path) -> Summary:
 
 
 def texts(figure: Figure) -> str:
-    """Everything written in a figure."""
+    """Everything written in a figure, a text a line however it is broken."""
     found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
-    return "\n".join(found)
+    return "\n".join(" ".join(text.split()) for text in found)
 
 
 @pytest.mark.parametrize("data", ["teacher", "digits", "mnist"])
@@ -150,7 +152,7 @@ def test_squared_losses_of_images_have_no_unit(tmp_path: Path) -> None:
         out = io.StringIO()
         Console(file=out, width=80).print(study_table(summary))
         written = texts(figure) + texts(width_figure(summary)) + out.getvalue()
-    assert "8×8 digits, squared loss; Adam with batches of 64, " in written
+    assert "8×8 digits, n = 1,438 training images, squared loss; Adam with batches of 64" in written
     assert "squared loss, test" in written
     assert "nats" not in written
 
@@ -286,7 +288,8 @@ def test_widths_that_lack_pairs_are_named(tmp_path: Path) -> None:
         connection.execute("DELETE FROM cells WHERE width = 32 AND seed_a > 2")
     connection.close()
     with style():
-        assert "not finished: so far 2 at m = 32\n" in texts(width_figure(summary_of(tmp_path)))
+        written = texts(width_figure(summary_of(tmp_path)))
+    assert "not finished: so far 2 at m = 32 computed by" in written
 
 
 def test_an_empty_store_says_to_run_the_study(tmp_path: Path, tiny: WidthConfig) -> None:
@@ -341,12 +344,114 @@ def test_alive_neurons_are_drawn_where_neurons_die(tmp_path: Path) -> None:
     assert [line.get_label() for line in lines] == ["0.500", "0.900", "1.100"]
     for line in lines:
         assert np.array_equal(line.get_xydata(), [[10, 20], [100, 20]])
+    named = {text.get_text() for text in figure.axes[0].texts}
+    assert {"0.500", "0.900", "1.100"} < named
+    assert "not drawn" not in texts(figure)
+    looks = {(line.get_marker(), line.get_linestyle()) for line in lines}
+    assert len(looks) == 3
     assert "seeds 0 to 11" in texts(figure)
     # Six pairs are too few for intervals, twelve students are not.
     assert "intervals of mean alive neurons (10 students or more)" in texts(figure)
     bare = config.model_copy(update={"alive_steps": ()})
     fill_store(tmp_path / "bare", bare)
     assert alive_figure(summary_of(tmp_path / "bare")) is None
+
+
+def test_step_sizes_that_are_not_drawn_are_named(tmp_path: Path) -> None:
+    grid = ["grid=[0.3,0.5,0.7,0.9,1.1,1.2]", "pairs=6", "alive_steps=[10,100]"]
+    fill_store(tmp_path, load_config("learning-rate", overrides=grid))  # type: ignore[arg-type]
+    summary = summary_of(tmp_path)
+    summary.groups[-1].sound.clear()
+    with style():
+        figure = alive_figure(summary)
+    assert figure is not None
+    said = "lr / threshold = 0.500, 0.700 (below the edge of stability); 1.200 (no pair survives)"
+    assert f"not drawn: {said}" in texts(figure)
+
+
+def test_names_at_the_ends_are_moved_apart() -> None:
+    """Two and two that touch move by half a gap each; a name that has room stays."""
+    places = moved_apart(np.array([0.1, 0.1, 0.45, 0.9, 0.95]), 0.1)
+    np.testing.assert_allclose(places, [0.05, 0.15, 0.45, 0.875, 0.975])
+    # A group that grows into the next takes it along.
+    np.testing.assert_allclose(moved_apart(np.array([0.5, 0.5, 0.58]), 0.1),
+                               [0.42667, 0.52667, 0.62667], atol=1e-5)  # fmt: skip
+
+
+def test_means_of_few_pairs_are_hollow_and_off_the_line(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width").model_copy(update={"pairs": 12}))
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute("DELETE FROM cells WHERE width = 16 AND seed_a > 2")
+    connection.close()
+    summary = summary_of(tmp_path)
+    with style():
+        figure = width_figure(summary)
+    assert "hollow, off the lines: means of fewer than 10 pairs" in texts(figure)
+    lines = figure.axes[0].get_lines()
+    place = next(i for i, line in enumerate(lines) if line.get_label() == LOOKS["gap"].label)
+    joined, apart = lines[place], lines[place + 1]
+    assert np.isnan(np.asarray(joined.get_ydata())).tolist() == [False] * 3 + [True, False]
+    mean = summary.groups[3].barrier("gap", "population").value
+    np.testing.assert_allclose(apart.get_xydata(), [[16, mean]])
+    assert apart.get_linestyle() == "None"
+    assert (joined.get_markerfacecolor(), apart.get_markerfacecolor()) == ("#0072B2", "white")
+
+
+def test_a_line_of_few_pairs_throughout_is_a_hollow_line(tmp_path: Path) -> None:
+    fill_store(tmp_path, small("width"))
+    with style():
+        figure = width_figure(summary_of(tmp_path))
+    line = next(x for x in figure.axes[0].get_lines() if x.get_label() == LOOKS["gap"].label)
+    assert np.isfinite(np.asarray(line.get_ydata())).all()
+    assert line.get_markerfacecolor() == "white"
+    assert "hollow: means of fewer than 10 pairs" in texts(figure)
+
+
+def with_barriers(folder: Path, widths: list[int], **heights: list[float]) -> Summary:
+    """A width study of ten pairs whose barriers are the same for all."""
+    settings = ["pairs=10", f"widths={widths}", f"tail_from={widths[0]}", "problem.teacher_width=2"]
+    fill_store(folder, load_config("width", overrides=settings))  # type: ignore[arg-type]
+    summary = summary_of(folder)
+    for i, group in enumerate(summary.groups):
+        for row in group.sound:
+            row |= {f"barrier_{name}": values[i] for name, values in heights.items()}
+    return summary
+
+
+def test_a_tail_that_is_not_straight_has_two_fits(tmp_path: Path) -> None:
+    widths = [10, 20, 40, 80, 160]
+    bent = [1e-2, 1e-2 / 2, 1e-2 / 4, 1e-2 / 64, 1e-2 / 1024]
+    summary = with_barriers(tmp_path, widths, gap=bent, weights=bent, none=[0.5] * 5)
+    with style():
+        written = texts(width_figure(summary))
+    assert "fit to 'gap', m = 10 to 40: $m^{-1.00}$ [-1.00, -1.00]" in written
+    assert "fit to 'gap', m = 40 to 160: $m^{-4.00}$ [-4.00, -4.00]" in written
+    # Slope of -(0, 1, 2, 6, 10) over (-2, ..., 2): -(0 - 1 + 6 + 20) / 10.
+    whole = "m = 10 to 160 as one: $m^{-2.50}$ [-2.50, -2.50]"
+    assert f"the tail is no straight line, both halves are fitted; {whole}" in written
+    out = io.StringIO()
+    Console(file=out, width=80).print(study_table(summary))
+    assert "no straight line: m^-1.00 [-1.00, -1.00] over m = 10 to 40" in out.getvalue()
+
+
+@pytest.mark.parametrize("naive", [10.0, 0.05])
+def test_the_guide_stands_beside_the_means(tmp_path: Path, naive: float) -> None:
+    """Above what is matched where there is room below what is not, otherwise below all."""
+    flat = [0.01] * 4
+    summary = with_barriers(tmp_path, [10, 20, 40, 160], gap=flat, weights=flat, none=[naive] * 4)
+    tail = summary.tail("gap", "population")
+    assert tail is not None
+    m, height = guide_line(summary, "population", tail)
+    np.testing.assert_allclose(height * np.sqrt(m), height[0] * np.sqrt(10))
+    if naive == 10.0:
+        assert m.tolist() == [10, 20, 40, 160]
+        assert height.min() == pytest.approx(0.02)
+    else:
+        assert m.tolist() == [10, 20, 40]
+        assert height.max() == pytest.approx(0.005)
+    with style():
+        axes = width_figure(summary).axes[0]
+    assert axes.get_ylim()[0] < height.min()
 
 
 def test_the_peak_is_looked_for_beyond_the_teachers_width(tmp_path: Path) -> None:
@@ -356,7 +461,7 @@ def test_the_peak_is_looked_for_beyond_the_teachers_width(tmp_path: Path) -> Non
     peak = summary.peak("gap", "population")
     assert peak is not None
     assert peak.width.value == 8
-    assert not peak.inside
+    assert not peak.told
     gain = summary.matcher_gain("weights", "population")
     assert gain is not None
     assert gain.low == pytest.approx(0.1)
@@ -367,5 +472,7 @@ def test_the_peak_is_looked_for_beyond_the_teachers_width(tmp_path: Path) -> Non
     table = io.StringIO()
     Console(file=table, width=80).print(study_table(summary))
     written = " ".join(table.getvalue().split())
-    assert "highest, no peak, 'gap', population: m = 8, height" in written
+    assert (
+        "highest, no peak told, of the widths sampled, 'gap', population: m = 8, height" in written
+    )
     assert "at most" in table.getvalue()

@@ -11,13 +11,14 @@ import pytest
 from lmc_fast.studies.statistics import (
     FEWEST,
     RESAMPLES,
+    Array,
     Interval,
     bootstrap_means,
     highest_mean,
     mean_interval,
     share_interval,
-    tail_fit,
 )
+from lmc_fast.studies.tail import bent_tail, tail_fit
 
 
 def test_a_constant_has_an_interval_of_no_width() -> None:
@@ -132,7 +133,7 @@ def test_a_clear_peak_has_one_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heights", "first", "at", "inside"),
+    ("heights", "first", "at", "told"),
     [
         ([3, 2, 1], 5, 5, False),
         ([1, 2, 3], 5, 8, False),
@@ -143,12 +144,60 @@ def test_a_clear_peak_has_one_place() -> None:
     ],
 )
 def test_the_highest_mean_at_an_end_is_no_peak(
-    heights: list[float], first: int, at: int, inside: bool
+    heights: list[float], first: int, at: int, told: bool
 ) -> None:
-    found = highest_mean([5, 6, 8], [np.full(3, float(h)) for h in heights], first)
+    found = highest_mean([5, 6, 8], [np.full(FEWEST, float(h)) for h in heights], first)
     assert found is not None
-    assert (found.width.value, found.inside) == (at, inside)
-    assert found.name == ("peak" if inside else "highest, no peak")
+    assert (found.width.value, found.told) == (at, told)
+    assert found.name.startswith("peak, " if told else "highest, no peak told, ")
+    # Nothing is told without intervals.
+    few = highest_mean([5, 6, 8], [np.full(3, float(h)) for h in heights], first)
+    assert few is not None
+    assert (few.width.value, few.told) == (at, False)
+
+
+def test_a_highest_mean_that_may_be_the_firsts_is_no_peak() -> None:
+    """Means of exponentials of 1.0 and 1.2 are known to 0.3 each: either may be the higher."""
+    rng = np.random.default_rng(3)
+    samples = [height * rng.exponential(size=10) for height in (1.0, 1.2, 0.1)]
+    found = highest_mean([4, 8, 16], samples, 1)
+    assert found is not None
+    assert found.width == (8, 4, 8)
+    assert not found.told
+
+
+def test_widths_of_few_pairs_are_passed_over() -> None:
+    samples = [
+        np.full(count, height) for count, height in ((50, 1.0), (50, 2.0), (50, 1.0), (4, 9.0))
+    ]
+    found = highest_mean([5, 6, 8, 10], samples, 5)
+    assert found is not None
+    assert found.width == (6, 6, 6)
+    assert found.told
+    fit = tail_fit([5, 6, 8, 10], samples, 5)
+    assert fit is not None
+    assert (fit.first, fit.last) == (5, 8)
+
+
+def test_a_bent_tail_has_two_exponents() -> None:
+    rng = np.random.default_rng(8)
+    widths = [10, 14, 20, 28, 40, 56, 80]
+
+    def samples(last: float) -> list[Array]:
+        """m^-2 up to m = 28, and m^last from there on."""
+        means = [m**-2.0 if m <= 28 else 28**-2.0 * (m / 28) ** last for m in widths]
+        return [mean * rng.exponential(size=400) for mean in means]
+
+    halves = bent_tail(widths, samples(-4.0), 10)
+    assert halves is not None
+    near, far = halves
+    assert (near.first, near.last, far.first, far.last) == (10, 28, 28, 80)
+    assert near.exponent.low < -2 < near.exponent.high
+    assert far.exponent.low < -4 < far.exponent.high
+    assert bent_tail(widths, samples(-2.0), 10) is None
+    # Neither without intervals, nor with fewer than three widths on a side.
+    assert bent_tail(widths, [values[:9] for values in samples(-4.0)], 10) is None
+    assert bent_tail(widths[3:], samples(-4.0)[3:], 10) is None
 
 
 def test_the_peaks_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -77,13 +77,13 @@ def invented(folder: Path) -> Path:
                 for r, K, height in zip(settings.deaths, mixed, barrier, strict=True):
                     row |= {f"mixed_r{r}": K, f"barrier_r{r}": height, f"alpha_r{r}": 0.5}
                     row |= {f"floor_r{r}": height / 10}
-                store.add(row)
+                store.add({**row, "version": "9.9", "commit": "abc1234"})
     return folder
 
 
 def texts(figure: Figure) -> str:
     found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
-    return "\n".join(found)
+    return "\n".join(" ".join(text.split()) for text in found)
 
 
 def test_rows_are_those_of_the_library(folder: Path) -> None:
@@ -193,13 +193,40 @@ def test_the_figure_shows_means_intervals_and_the_fit(tmp_path: Path) -> None:
     floor = next(line for line in left.lines if "lower bound" in str(line.get_label()))
     np.testing.assert_allclose(floor.get_ydata()[1:], [3 / 4000, 3 / 16000, 3 / 64000])
     assert len(right.containers) == 2  # error bars
+    # With r = 0.2 every barrier is zero from m = 40 on, by chance.
+    hollow = [line for line in left.lines if line.get_markerfacecolor() == "white"]
+    assert [list(line.get_xdata()) for line in hollow] == [[], [40, 80]]
+    assert "hollow: fewer than 10 pairs have a barrier" in texts(figure)
     written = texts(figure)
     for expected in (
-        "M = 5 neurons", "12 pairs per width", "bootstrap", "Wilson", "student width m",
+        "M = 5 orthonormal neurons", "12 pairs per width (seeds 0 to 23)", "bootstrap", "Wilson",
+        "student width m", "none left out", "computed by lmc_fast 9.9 (commit abc1234)",
         "mean loss barrier", "upper bound", "death rate r = 0.2", "fit to r = 0, m = 20 to 80",
         "$m^{-2.000}$ [-2.000, -2.000]", "crossover",
     ):  # fmt: skip
         assert expected in written
+
+
+def test_captions_say_what_is_not_finished_and_whose_minima_are_drawn(tmp_path: Path) -> None:
+    law = invented(tmp_path / "law")
+    with open_existing(law) as store:
+        store._connection.execute("DELETE FROM cells WHERE width = 80 AND seed_a > 8")
+    theory = summary_of(law)
+    with style():
+        assert "not finished: so far 5 at m = 80 " in texts(theory_figure(theory))
+    width = load_config("width", overrides=["pairs=6", "widths=[3,5,8,40]"])
+    rates = load_config("learning-rate", overrides=["pairs=6", "width=20", "grid=[0.5,0.9]"])
+    for name, config, draw in (
+        ("width", width, width_figure),
+        ("rates", rates, learning_rate_figure),
+    ):
+        assert isinstance(config, WidthConfig | LearningRateConfig)
+        fill_store(tmp_path / name, config)
+        with open_existing(tmp_path / name) as store, style():
+            written = texts(draw(summarise(store), theory))
+        overlay = "theory: 12 pairs per width (seeds 0 to 23), computed by lmc_fast 9.9 (commit"
+        assert overlay in written
+        assert "theory not finished: so far 5 at m = 80" in written
 
 
 def test_few_pairs_are_said_to_be_few(folder: Path) -> None:

@@ -12,6 +12,11 @@ from ..store import Row
 from ..summary import Summary, fate_of_stuck
 
 
+def sentence(words: str) -> str:
+    """Words with a capital and a full stop."""
+    return words[:1].upper() + words[1:] + "."
+
+
 def sample(config: AnyConfig, rows: Sequence[Row], per: str) -> str:
     """Which seeds, and how many pairs; ``per`` is width or step size."""
     first, last = config.first_seed, config.first_seed + 2 * config.pairs - 1

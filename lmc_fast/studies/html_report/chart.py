@@ -10,24 +10,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..plot_means import off_the_line
 from ..plot_style import GREY, LogFloor, Look
-from ..statistics import Interval, TailFit
+from ..statistics import Interval
+from ..tail import TailFit
 
 Trace = dict[str, Any]
 SYMBOLS: Mapping[str, str] = {
     "s": "square", "^": "triangle-up", "o": "circle", "D": "diamond", "v": "triangle-down",
-    "x": "x",
+    "x": "x", "P": "cross", "*": "star", "X": "hexagon",
 }  # fmt: skip
 DASHES: Mapping[str, str] = {":": "dot", "--": "dash", "-": "solid", "-.": "dashdot"}
 
 
 class Line(NamedTuple):
-    """Means with intervals at places x, how they look, and how many values each is of."""
+    """Means with intervals at places x, how they look, and how many values each is of.
+
+    ``pairs``, where the values are not of pairs, are the pairs that they come from: fewer than
+    ``FEWEST`` make a hollow marker.
+    """
 
     look: Look
     x: Sequence[float]
     means: Sequence[Interval]
     counts: Sequence[int]
+    pairs: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,23 @@ class Chart:
 def axis(title: str, *, log: bool = False) -> dict[str, Any]:
     """An axis with its title; a log axis labels powers of ten."""
     kind = {"type": "log", "exponentformat": "power"} if log else {}
-    return {"title": {"text": title}, **kind}
+    return {"title": {"text": title, "standoff": 8}, "automargin": True, **kind}
 
 
-def ticks(widths: Sequence[int], factor: float = 1.16) -> dict[str, Any]:
-    """Labels at measured widths from the last one down, at least ``factor`` apart."""
+def ticks(widths: Sequence[int], factor: float = 1.16, keep: int | None = None) -> dict[str, Any]:
+    """Labels at measured widths from the last one down, at least ``factor`` apart.
+
+    The width ``keep`` is labelled if it was measured, and others too close to it are not.
+    """
     kept: list[int] = []
     for width in reversed(widths):
-        if not kept or factor * width <= kept[-1]:
+        crowds = (
+            keep in widths
+            and keep is not None
+            and width != keep
+            and (max(width, keep) < factor * min(width, keep))
+        )
+        if width == keep or (not crowds and (not kept or factor * width <= kept[-1])):
             kept.append(width)
     return {"tickvals": kept, "ticktext": [f"{width:,}" for width in kept]}
 
@@ -75,25 +91,34 @@ def mean_traces(lines: Iterable[Line], floor: LogFloor | None = None) -> list[Tr
     floor : LogFloor, optional
         Where values too small for a log axis are drawn.
     """
-    return [trace for line in lines for trace in (*_band(line, floor), _line(line, floor))]
+    return [trace for line in lines for trace in (*_band(line, floor), *_line(line, floor))]
 
 
-def _line(line: Line, floor: LogFloor | None) -> Trace:
-    return {
+def _line(line: Line, floor: LogFloor | None) -> list[Trace]:
+    """The line and, apart from it, means of few pairs."""
+    few, off = off_the_line(line.counts if line.pairs is None else line.pairs)
+    symbol = SYMBOLS[line.look.marker]
+    y = np.array([_place(mean.value, floor) for mean in line.means])
+    whole: Trace = {
         "type": "scatter",
         "mode": "lines+markers",
         "name": line.look.label,
         "legendgroup": line.look.label,
         "x": list(line.x),
-        "y": [_place(mean.value, floor) for mean in line.means],
+        "y": np.where(off, np.nan, y).tolist(),
         "line": {"color": line.look.colour, "dash": DASHES[line.look.line]},
-        "marker": {"symbol": SYMBOLS[line.look.marker], "size": 6},
+        "marker": {"symbol": [f"{symbol}-open" if hollow else symbol for hollow in few], "size": 6},
         "text": [
             f"{mean.value:.4g}{mean.ends('{:.4g}'.format)}, {count} values"
             for mean, count in zip(line.means, line.counts, strict=True)
         ],
         "hovertemplate": "%{x:.4g}: %{text}",
     }
+    if not off.any():
+        return [whole]
+    apart = {"mode": "markers", "showlegend": False, "y": np.where(off, y, np.nan).tolist()}
+    colour = {**whole["marker"], "color": line.look.colour}
+    return [whole, {**whole, **apart, "marker": colour}]
 
 
 def _band(line: Line, floor: LogFloor | None) -> list[Trace]:
@@ -133,7 +158,7 @@ def _faint(colour: str) -> str:
     return f"rgba({red},{green},{blue},0.18)"
 
 
-def fit_trace(tail: TailFit, what: str) -> Trace:
+def fit_trace(tail: TailFit, what: str, dash: str = "solid") -> Trace:
     """The power law fitted to a line's tail, named with its exponent."""
     span = np.array([tail.first, tail.last], dtype=np.float64)
     slope = tail.exponent
@@ -144,7 +169,7 @@ def fit_trace(tail: TailFit, what: str) -> Trace:
         f"m<sup>{slope.value:.2f}</sup>{slope.ends('{:.2f}'.format)}",
         "x": span.tolist(),
         "y": tail.at(span).tolist(),
-        "line": {"color": "#E69F00", "width": 1.5},
+        "line": {"color": "#E69F00", "width": 1.5, "dash": dash},
         "hoverinfo": "skip",
     }
 
@@ -185,6 +210,12 @@ def log_y(title: str, floor: LogFloor, lines: Iterable[Line]) -> dict[str, Any]:
             "ticktext": [f"< 10<sup>{floor.power}</sup>", *names],
         }
     return layout
+
+
+def reach(layout: dict[str, Any], value: float) -> None:
+    """Lower the foot of a log axis until a value is on it."""
+    span = layout["yaxis"]["range"]
+    span[0] = min(span[0], float(np.log10(value)) - 0.1)
 
 
 def note(written: str, **where: object) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from ..captions import hollow
 from ..depth_summary import DepthSummary
 from ..plot_depth import DEPTH_LOOKS, PANELS, DepthPanel, means
 from ..plot_style import Look
+from .captions import sentence
 from .chart import Chart, Line, axis, floor_of, log_y, mean_traces, plain_y, ticks
 
 _DECADES = 7
@@ -13,7 +15,9 @@ _DECADES = 7
 
 def depth_charts(summary: DepthSummary, caption: str) -> list[Chart]:
     """A chart per measure, two lines per architecture: matched, and dotted not matched."""
-    return [_chart(summary, panel, caption) for panel in PANELS]
+    counts = (len(g.sound(n)) for g in summary.groups for n in summary.config.architectures)
+    below = caption + "".join(f" {sentence(line)}" for line in hollow(counts))
+    return [_chart(summary, panel, below) for panel in PANELS]
 
 
 def _chart(summary: DepthSummary, panel: DepthPanel, caption: str) -> Chart:

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from plotly.offline import get_plotlyjs
 
 from ..comparison import is_comparison
@@ -17,6 +18,7 @@ from ..errors import StoreError
 from ..kinds import kind_of
 from ..presets import config_from_json
 from ..provenance import versions
+from ..statistics import FEWEST
 from ..store import Row, Store, open_existing, reported
 from .chart import Chart
 from .elements import data, paragraph, section, table, terminal_table, text
@@ -72,7 +74,7 @@ def study_page(store: Store) -> str:
         *_unfinished(config, rows),
         section("Question", paragraph(QUESTIONS[config.study])),
         section("Figures", *map(_figure, charts)),
-        *([_chooser(charts[0].caption)] if curves is not None else []),
+        *([_chooser(curves["about"], charts[0].caption)] if curves is not None else []),
         section("Results", terminal_table(results, "results"), _numbers(charts)),
         section("Settings", table(["setting", "value"], _settings(config), name="settings")),
         origin_section(config, rows),
@@ -119,7 +121,7 @@ def _figure(chart: Chart) -> str:
     )
 
 
-def _chooser(caption: str) -> str:
+def _chooser(about: str, caption: str) -> str:
     controls = "".join(
         f'<label>{label} <select id="choose-{name}"></select></label>'
         for label, name in (("setting", "setting"), ("pair", "pair"), ("losses", "split"))
@@ -128,22 +130,29 @@ def _chooser(caption: str) -> str:
     return section(
         "Loss along the segment of one pair",
         f'<p>{controls}</p><figure><div class="chart" id="chart-pair"></div>',
-        "<figcaption>Chosen at first: the pair of the study's figure, with the median matched "
-        f"barrier of its group. {text(caption)}</figcaption></figure>",
+        f"<figcaption>Chosen at first: {text(about)}. {text(caption)}</figcaption></figure>",
     )
 
 
 def _numbers(charts: Sequence[Chart]) -> str:
     """Every number that is drawn as a mean, with its interval."""
     rows = [
-        [chart.title, line.look.label, f"{x:.6g}", *(f"{value:.6g}" for value in mean), count]
+        [chart.title, line.look.label, f"{x:.6g}", *map(_number, mean), count]
         for chart in charts
         for line in chart.lines
         for x, mean, count in zip(line.x, line.means, line.counts, strict=True)
     ]
     head = ["figure", "line", "x", "value", "low", "high", "values"]
-    numbers = table(head, rows, name="numbers")
+    about = (
+        "low and high: ends of 95% intervals; \u2013: none, as of medians and of fewer than "
+        f"{FEWEST} values; of alive neurons against the step size they are the range"
+    )
+    numbers = table(head, rows, about, "numbers")
     return f"<details><summary>All numbers in the figures</summary>{numbers}</details>"
+
+
+def _number(value: float) -> str:
+    return "\u2013" if np.isnan(value) else f"{value:.6g}"
 
 
 def _settings(config: AnyConfig) -> list[list[str]]:

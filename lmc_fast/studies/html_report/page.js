@@ -18,12 +18,27 @@ const LOOK = {
   template: "none",
   font: { family: "system-ui, sans-serif", size: 13 },
   margin: { l: 80, r: 20, t: 50, b: 50 },
-  legend: { orientation: "h", y: -0.2, yanchor: "top" },
+  // At the foot of the whole chart, where no axis title can be.
+  legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
   hovermode: "closest",
 };
 
+// Labels of a log axis: at 1, 2 and 5 over few decades, otherwise at powers of ten alone. plotly's
+// own choice has labels at 5 to 9 that run into each other.
+function decadeTicks(axis) {
+  if (axis === undefined || axis.type !== "log" || axis.tickvals !== undefined) return axis;
+  if (axis.range === undefined) return { ...axis, dtick: 1, minor: { dtick: "D1", ticks: "outside" } };
+  const decades = Math.abs(axis.range[1] - axis.range[0]);
+  if (decades <= 3) return { ...axis, dtick: "D2" };
+  return { ...axis, dtick: decades > 8 ? 2 : 1 };
+}
+
 for (const [name, figure] of Object.entries(read("charts"))) {
-  Plotly.newPlot(`chart-${name}`, figure.data, { ...LOOK, ...figure.layout }, CONFIG);
+  const { xaxis, yaxis } = figure.layout;
+  const layout = { ...LOOK, ...figure.layout };
+  layout.xaxis = decadeTicks(xaxis);
+  layout.yaxis = decadeTicks(yaxis);
+  Plotly.newPlot(`chart-${name}`, figure.data, layout, CONFIG);
 }
 
 function pairChooser(stored) {
@@ -71,7 +86,8 @@ function pairChooser(stored) {
       const smallest = Math.min(...traces.flatMap((trace) => trace.y).filter((y) => y > 0));
       yaxis.range = [Math.log10(Math.max(low, smallest)) - 0.1, Math.log10(Math.max(...tops)) + 0.1];
     }
-    const xaxis = { title: { text: "alpha (0: student a, 1: student b)" } };
+    const xaxis = { title: { text: "alpha (0: first seed, 1: second seed)", standoff: 8 }, automargin: true };
+    Object.assign(yaxis, decadeTicks(yaxis));
     const layout = { ...LOOK, xaxis, yaxis };
     if (accuracies !== null) {
       // Below the losses, over the same alphas.

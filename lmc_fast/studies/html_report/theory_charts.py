@@ -5,10 +5,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from ...grouped_minima import crossover_width
 from ..plot_style import GREY, LOOKS, Look
 from ..statistics import FEWEST, Interval
+from ..theory import problem_of
 from ..theory_summary import DENSE, TheorySummary
-from .chart import Chart, Line, axis, fit_trace, floor_of, log_y, mean_traces, ticks
+from .chart import (
+    Chart,
+    Line,
+    axis,
+    fit_trace,
+    floor_of,
+    log_y,
+    mean_traces,
+    note,
+    plain_y,
+    ticks,
+    upright,
+)
 
 _DECADES = 12
 
@@ -58,16 +74,25 @@ def _barriers(summary: TheorySummary, caption: str) -> Chart:
 
 
 def _widths(summary: TheorySummary) -> dict[str, Any]:
-    widths = ticks([group.width for group in summary.groups], 1.5)
+    M = problem_of(summary.config).teacher_width
+    widths = ticks([group.width for group in summary.groups], 1.5, keep=M)
     return axis("student width m", log=True) | widths
 
 
 def _certificate(summary: TheorySummary, caption: str) -> Chart:
     lines = _lines(summary, "certificate")
-    layout = {
-        "xaxis": _widths(summary),
-        "yaxis": axis("share of pairs") | {"range": [-0.03, 1.03]},
-    }
+    layout = plain_y("share of pairs") | {"xaxis": _widths(summary)}
+    layout["yaxis"] |= {"range": [-0.03, 1.03]}
+    M, widths = problem_of(summary.config).teacher_width, [g.width for g in summary.groups]
+    for line, r in zip(lines, summary.config.deaths, strict=True):
+        crossover = crossover_width(M, r)
+        if widths[0] < crossover < widths[-1]:
+            layout["shapes"].append(upright(crossover, "dot", line.look.colour))
+            place = {"x": float(np.log10(crossover)), "yref": "paper", "y": 1, "yanchor": "bottom"}
+            layout["annotations"].append(note(f"crossover, r = {r:g}", **place))
     title = "Share of pairs with zero barrier for some permutation"
-    below = f"{caption} The intervals of these shares are Wilson's."
+    below = (
+        f"{caption} The intervals of these shares are Wilson's. Dotted: the crossover width "
+        "M\u00b2 q (1 - q) / \u03c0 r\u00b2, q = (1 - r) / M."
+    )
     return Chart("certificate", title, mean_traces(lines), layout, below, lines)

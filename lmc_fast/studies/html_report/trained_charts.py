@@ -3,40 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..config import LearningRateConfig, TeacherProblem
-from ..plot_style import LOOKS, Look, Measure, look_of_median, measures
-from ..statistics import Interval, mean_interval
-from ..summary import Group, Summary
-from .chart import (
-    Chart,
-    Line,
-    Trace,
-    axis,
-    fit_trace,
-    floor_of,
-    log_y,
-    mean_traces,
-    note,
-    plain_y,
-    ticks,
-    upright,
-)
+from ..captions import hollow
+from ..config import LearningRateConfig
+from ..guide_line import guide_line
+from ..plot_style import GREY, LOOKS, LogFloor, Measure, look_of_median, measures
+from ..statistics import Interval, mean_interval, short
+from ..summary import Summary
+from .alive_charts import alive_chart, updates_chart
+from .captions import sentence
+from .chart import Chart, Line, Trace, fit_trace, floor_of, log_y, mean_traces, plain_y, reach
+from .places import mark, places
 
 _DECADES = 7
-_ALIVE = Look("#009E73", "o", "-", "alive neurons")
-_ABOVE: dict[str, Any] = {"yref": "paper", "y": 1, "yanchor": "bottom"}
 
 
 def trained_charts(summary: Summary, caption: str) -> list[Chart]:
     """A chart per measure of the barrier; with learning rates, the alive neurons first."""
-    rates = isinstance(summary.config, LearningRateConfig)
-    charts = [_barriers(summary, measure, caption) for measure in measures(summary.config)]
-    return [_alive(summary, caption), *charts] if rates else charts
+    said = "".join(f" {sentence(line)}" for line in hollow(len(g.sound) for g in summary.groups))
+    below = caption + said
+    charts = [_barriers(summary, measure, below) for measure in measures(summary.config)]
+    if not isinstance(summary.config, LearningRateConfig):
+        return charts
+    updates = updates_chart(summary, caption)
+    return [alive_chart(summary, below), *charts, *([] if updates is None else [updates])]
 
 
 def _barriers(summary: Summary, measure: Measure, caption: str) -> Chart:
@@ -56,71 +49,76 @@ def _barriers(summary: Summary, measure: Measure, caption: str) -> Chart:
         floor = floor_of(lines, _DECADES)
         layout = log_y(title, floor, lines)
         traces = mean_traces(lines, floor)
+        if measure == measures(summary.config)[0]:
+            caption += _bend(summary, measure.split)
+            traces += _tail(summary, measure.split, floor, layout)
+            traces += _peak(summary, measure.split)
     else:
         layout = plain_y(title)
         traces = mean_traces(lines)
-    if measure == measures(summary.config)[0]:
-        traces += _tail(summary, measure.split)
-    _mark(summary, layout)
+    mark(summary, layout)
     name = f"{measure.quantity}-{measure.split}"
     return Chart(name, title.capitalize(), traces, layout, caption, lines)
 
 
-def _alive(summary: Summary, caption: str) -> Chart:
-    groups = [group for group in summary.groups if group.sound]
-    values = [group.student_values("alive") for group in groups]
-    line = Line(_ALIVE, places(summary, groups), [mean_interval(v) for v in values],
-                [len(v) for v in values])  # fmt: skip
-    layout = plain_y("mean alive neurons")
-    _mark(summary, layout)
-    return Chart("alive", "Alive neurons", mean_traces([line]), layout, caption, [line])
-
-
-def places(summary: Summary, groups: Sequence[Group]) -> list[float]:
-    """Where groups stand on the x axis: their width, or their step size in thresholds."""
-    if not isinstance(summary.config, LearningRateConfig):
-        return [float(group.width) for group in groups]
-    unit = summary.bracket.threshold if summary.bracket else 1.0
-    return [group.lr / unit for group in groups]
-
-
-def place_name(summary: Summary) -> str:
-    """What the x axis shows."""
-    if not isinstance(summary.config, LearningRateConfig):
-        return "student width m"
-    if summary.bracket is None:
-        return "learning rate"
-    return f"learning rate / divergence threshold ({summary.bracket.threshold:.4g})"
-
-
-def _mark(summary: Summary, layout: dict[str, Any]) -> None:
-    """Add the x axis, and the teacher's width or the edges of stability and divergence."""
-    config = summary.config
-    rates = isinstance(config, LearningRateConfig)
-    layout["xaxis"] = axis(place_name(summary), log=not rates)
-    if not rates:
-        layout["xaxis"] |= ticks([group.width for group in summary.groups])
-        if isinstance(config.problem, TeacherProblem):
-            M = config.problem.teacher_width
-            layout["shapes"].append(upright(M))
-            layout["annotations"].append(note(f"m = M = {M}", x=float(np.log10(M)), **_ABOVE))
-        return
-    unit = summary.bracket.threshold if summary.bracket else 1.0
-    if summary.edge is not None:
-        layout["shapes"].append(upright(summary.edge / unit, "dash"))
-        layout["annotations"].append(note("edge of stability", x=summary.edge / unit, **_ABOVE))
-    if summary.bracket is not None:
-        layout["shapes"].append(upright(1.0))
-        layout["annotations"].append(note("diverges", x=1.0, **_ABOVE))
-    for group in summary.groups:
-        if not group.sound:
-            where = {"x": group.lr / unit, "y": 0.05, "yref": "paper"}
-            layout["annotations"].append(note("×", hovertext="no pair survives", **where))
-
-
-def _tail(summary: Summary, split: str) -> list[Trace]:
+def _tail(summary: Summary, split: str, floor: LogFloor, layout: dict[str, Any]) -> list[Trace]:
+    """The fitted power law, or those of both halves where it is none, and m^-1/2 beside."""
     best = summary.best_matching()
     tail = summary.tail(best, split)
     if tail is None:
         return []
-    return [fit_trace(tail, f"'{best}'")]
+    parts = summary.bent_tail(best, split) or (tail,)
+    traces = [
+        fit_trace(part, f"'{best}'", dash)
+        for part, dash in zip(parts, ("solid", "dash"), strict=False)
+    ]
+    m, height = guide_line(summary, split, tail)
+    visible = height >= floor.edge if floor.hidden else height > 0
+    if not floor.hidden:
+        reach(layout, float(height.min()))
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "m<sup>-1/2</sup> guide",
+            "x": m[visible].tolist(),
+            "y": height[visible].tolist(),
+            "line": {"color": GREY, "width": 1.5, "dash": "longdash"},
+            "hoverinfo": "skip",
+        }
+    )
+    return traces
+
+
+def _bend(summary: Summary, split: str) -> str:
+    """A sentence on a tail that one power law does not fit; empty where it does."""
+    best = summary.best_matching()
+    tail = summary.tail(best, split)
+    if tail is None or summary.bent_tail(best, split) is None:
+        return ""
+    slope = tail.exponent
+    return (
+        " The tail is no straight line, both halves are fitted; "
+        f"m = {tail.first:,} to {tail.last:,} as one: m^{slope.value:.2f}"
+        f"{slope.ends('{:.2f}'.format)}."
+    )
+
+
+def _peak(summary: Summary, split: str) -> list[Trace]:
+    """A ring around the highest mean of a width study."""
+    peak = summary.peak(summary.best_matching(), split)
+    if peak is None:
+        return []
+    place, height, _ = peak
+    where = f"m = {place.value:.0f}{place.ends('{:.0f}'.format)}"
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"{peak.name}: {where}, {short(height.value)}{height.ends(short)}",
+            "x": [place.value],
+            "y": [height.value],
+            "marker": {"symbol": "circle-open", "size": 14, "color": "#000000"},
+            "hoverinfo": "skip",
+        }
+    ]
