@@ -4,33 +4,20 @@
 // Block (x, y) owns block first_block + x of the samples, of the tile's height, for pair y, and
 // walks all neurons, 128 at a time: both products z_a and z_b into registers; their sums over
 // neurons for f(0), f(1) and F_c, added up exactly as two_layer_relu does; then the crossings. The
-// threads that hold z_a and z_b list those, sample by sample (crossings.cuh), and behind a barrier
-// the bins' owners walk the lists: a thread owns a coefficient of a sample, all bins of it, and
-// adds what its sample's crossings bring in the order of the list. So nobody else touches its bins:
-// no atomics, the same bits in every run.
+// threads that hold z_a and z_b list those sample by sample (crossings.cuh), and behind a barrier
+// the bins' owners walk the lists: a thread owns a coefficient of a sample, all its bins, and adds
+// what the sample's crossings bring in the order of the list. Nobody else touches its bins: no
+// atomics, the same bits in every run.
 //
-// Bins in shared memory lie with the samples side by side: neighbouring threads own neighbouring
-// samples, and reach 32 banks whatever their bins are. Bins in the workspace lie with a sample's
-// coefficients side by side, and neighbouring threads own those. There the samples of a tile are
-// taken in parts, so that the lists of all passes fit, and if the bins are few (`cached`) a thread
-// copies its own into shared memory, adds the lists to them, and copies them back.
-//
-// After the last neuron: sums along the bins (a thread owns a sample and coefficient), losses (a
-// thread owns a sample and alpha), and their sums over the samples in order (a thread owns an
-// alpha).
+// Where the bins lie in the workspace (path_bins.cuh) the samples of a tile are taken in parts, so
+// that the lists of all passes fit; and if a thread's bins are few (`cached`) it copies them into
+// shared memory, adds the lists, and copies them back.
 #pragma once
 
 #include "path_losses/crossings.cuh"
+#include "path_losses/path_bins.cuh"
 
 namespace lmc::path_losses {
-
-inline constexpr int kWeightPairs =
-    kMostOutputs * kTileColumns / kThreads;  // a thread's, of a tile
-
-// Equal ends without crossings give exactly their value.
-LMC_HOST_DEVICE inline double blend(double alpha, double F_a, double F_b, double F_c) {
-  return F_a + alpha * ((F_b - F_a) + (1.0 - alpha) * F_c);
-}
 
 // What an entry adds to a coefficient, and to which bin. With one output its numbers have the
 // weights in them.
@@ -73,33 +60,26 @@ class PathBlock {
  public:
   __device__ PathBlock(const P& p, unsigned char* shared)
       : p_(p),
+        bins_(p, reinterpret_cast<double*>(shared + places(p).bins)),
         crossings_(shared, entries(p)),
         scratch_(reinterpret_cast<T*>(shared + Shared::kScratch)),
+        weights_(reinterpret_cast<T*>(shared + places(p).weights)),
         pair_(blockIdx.y),
-        first_row_((p.first_block + blockIdx.x) * kHeight),
         c_(static_cast<int>(p.c)),
-        A_(static_cast<int>(p.A)),
-        width_(static_cast<int>(coefficients(p.c, p.count_active))),
-        row_size_((p.A + 1) * width_) {
+        A_(static_cast<int>(p.A)) {
     const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
-    const Shared at = places(p);
-    weights_ = reinterpret_cast<T*>(shared + at.weights);
-    shared_bins_ = reinterpret_cast<double*>(shared + at.bins);
-    auto* const intervals = reinterpret_cast<Interval<T>*>(shared + at.intervals);
+    auto* const intervals = reinterpret_cast<Interval<T>*>(shared + places(p).intervals);
     if constexpr (Inside) {
-      bins_ = shared_bins_;
       intervals_ = intervals;
     } else {
-      bins_ = p.bins + block * kHeight * row_size_;
       intervals_ = p.intervals == nullptr ? intervals : p.intervals + block * (p.A + 1);
+      cache_ = reinterpret_cast<double*>(shared + places(p).bins) + threadIdx.x;
     }
-    sums_ = p.sums + block * 5 * p.c * kHeight;
   }
 
   // Before the first tile. Nobody may read what is written here before the next barrier.
   __device__ void start() {
-    for (int64_t e = threadIdx.x; e < kHeight * row_size_; e += kThreads) bins_[e] = 0;
-    for (int e = threadIdx.x; e < 5 * c_ * kHeight; e += kThreads) sums_[e] = 0;
+    bins_.start();
     for (int k = threadIdx.x; k <= A_; k += kThreads)
       intervals_[k] = {k == 0 ? -T(INFINITY) : static_cast<T>(p_.alphas[k - 1]),
                        k == A_ ? T(INFINITY) : static_cast<T>(p_.alphas[k])};
@@ -172,23 +152,7 @@ class PathBlock {
 
   __device__ void finish() {
     __syncthreads();
-    run_along_bins();
-    __syncthreads();
-    evaluate();
-    __syncthreads();
-    for (int64_t e = threadIdx.x; e < p_.A * (kHeight / kUnit); e += kThreads) {
-      const int64_t unit = e / p_.A, k = e % p_.A;
-      double loss = 0, correct = 0;
-      for (int64_t row = unit * kUnit; row < (unit + 1) * kUnit && first_row_ + row < p_.n; ++row) {
-        loss += bin(row, k, 0);
-        correct += bin(row, k, 1);
-      }
-      const int64_t place = first_row_ / kUnit + unit;
-      if (place >= p_.units) break;
-      const int64_t at = (pair_ * p_.units + place) * p_.A + k;
-      p_.losses[at] = loss;
-      if (p_.correct) p_.correct[at] = correct;
-    }
+    bins_.finish();
   }
 
  private:
@@ -210,18 +174,6 @@ class PathBlock {
   }
   __device__ T* biases(int net) const { return weights(3, net); }
   __device__ T* ones() const { return weights(3, 2); }
-  __device__ double& sum(int which, int64_t o, int64_t row) {
-    return sums_[(which * p_.c + o) * kHeight + row];
-  }
-  __device__ int64_t bin_place(int64_t row, int64_t k, int64_t coefficient) const {
-    return Inside ? (k * width_ + coefficient) * kHeight + row
-                  : row * row_size_ + k * width_ + coefficient;
-  }
-  __device__ double& bin(int64_t row, int64_t k, int64_t coefficient) {
-    return bins_[bin_place(row, k, coefficient)];
-  }
-  __device__ int64_t bin_stride() const { return bin_place(0, 1, 0); }
-
   __device__ T w2(const T* of, int o, int j) const { return of[(pair_ * p_.c + o) * p_.m + j]; }
   __device__ void keep_weight(int o, int column, T a, T b) {
     weights(0, o)[column] = a;
@@ -280,7 +232,7 @@ class PathBlock {
     const int my_row = static_cast<int>(threadIdx.x) % kHeight;
     const bool owner = mine < N && output(mine) < outputs;
     const int which = sum_of(owner ? kind(mine) : 0), o = first_output + output(mine);
-    const double before = owner ? sum(which, o, my_row) : 0;
+    const double before = owner ? bins_.sum(which, o, my_row) : 0;
     T sums[N][kRows] = {};
 #pragma unroll
     for (int n = 0; n < N; ++n) {
@@ -313,10 +265,10 @@ class PathBlock {
       total += static_cast<double>(scratch[(mine * Tile::kGroups + group) * kHeight + my_row]);
     total += before;
     if (ends_part && which >= 3) {  // two_layer_relu adds up each part of the neurons on its own
-      sum(which - 3, o, my_row) += total;
+      bins_.sum(which - 3, o, my_row) += total;
       total = 0;
     }
-    sum(which, o, my_row) = total;
+    bins_.sum(which, o, my_row) = total;
   }
 
   __device__ void gather(const Values& z_a, const Values& z_b, int pass, int list, int first,
@@ -351,20 +303,19 @@ class PathBlock {
   __device__ void add_lists(int pass_or_row, int listed_row, int coefficient, bool counts,
                             const Term& term) {
     if constexpr (Inside) {
-      double* const bins = &bin(listed_row, 0, coefficient);
+      double* const bins = &bins_.bin(listed_row, 0, coefficient);
       if (counts && pass_or_row == 0) bins[0] += crossings_.active(listed_row);
-      crossings_.add_list(bins, width_ * kHeight, 0, listed_row, kHeight,
+      crossings_.add_list(bins, bins_.stride(), 0, listed_row, kHeight,
                           crossings_.length(pass_or_row, listed_row), term);
     } else {
       const int row = pass_or_row + listed_row;
-      double* const bins = &bin(row, 0, coefficient);
+      double* const bins = &bins_.bin(row, 0, coefficient);
       if (p_.cached) {
-        double* const cache = shared_bins_ + threadIdx.x;
-        copy_bins(cache, kThreads, bins, width_);
-        add_all_lists(cache, kThreads, listed_row, row, counts, term);
-        copy_bins(bins, width_, cache, kThreads);
+        copy_bins(cache_, kThreads, bins, bins_.stride());
+        add_all_lists(cache_, kThreads, listed_row, row, counts, term);
+        copy_bins(bins, bins_.stride(), cache_, kThreads);
       } else {
-        add_all_lists(bins, width_, listed_row, row, counts, term);
+        add_all_lists(bins, bins_.stride(), listed_row, row, counts, term);
       }
     }
   }
@@ -390,96 +341,14 @@ class PathBlock {
     }
   }
 
-  // f(0) or f(1) as two_layer_relu gives it.
-  __device__ double end(int net, int64_t o, int64_t row) {
-    const T* const bias = net == 0 ? p_.b2_a : p_.b2_b;
-    double f = sum(net, o, row);
-    if (bias) f += static_cast<double>(bias[pair_ * p_.c + o]);
-    return static_cast<double>(static_cast<T>(f));
-  }
-
-  // From what happens at each alpha to what holds there. f(1) already has every birth and no death,
-  // so F_b starts without all the bins' terms and regains them.
-  __device__ void run_along_bins() {
-    for (int e = threadIdx.x; e < kHeight * width_; e += kThreads) {
-      const int row = Inside ? e % kHeight : e / width_;
-      const int coefficient = Inside ? e / kHeight : e % width_;
-      const int which = coefficient / c_, o = coefficient % c_;
-      double* const terms = &bin(row, 0, coefficient);
-      const int64_t stride = bin_stride();
-      double running = 0;
-      if (which == 0) running = end(0, o, row);
-      if (which == 2) running = sum(2, o, row);
-      if (which == 1) {
-        for (int k = 0; k <= A_; ++k) running += terms[k * stride];
-        running = end(1, o, row) - running;
-      }
-      double next = terms[0];
-      for (int k = 0; k < A_; ++k) {
-        running += next;
-        next = terms[(k + 1) * stride];
-        terms[k * stride] = running;
-      }
-    }
-  }
-
-  __device__ double output(int64_t row, int64_t k, int64_t o) {
-    const double alpha = p_.alphas[k];
-    if (alpha == 0.0) return end(0, o, row);
-    if (alpha == 1.0) return end(1, o, row);
-    if (p_.count_active && bin(row, k, width_ - 1) == 0) {  // the biases, exactly
-      const double a = p_.b2_a ? static_cast<double>(p_.b2_a[pair_ * p_.c + o]) : 0.0;
-      const double b = p_.b2_b ? static_cast<double>(p_.b2_b[pair_ * p_.c + o]) : 0.0;
-      return blend(alpha, a, b, 0.0);
-    }
-    return blend(alpha, bin(row, k, o), bin(row, k, p_.c + o), bin(row, k, 2 * p_.c + o));
-  }
-
-  // The loss of a sample at an alpha takes the place of its first coefficient, whether it is
-  // classified right that of the second.
-  __device__ void evaluate() {
-    for (int64_t e = threadIdx.x; e < kHeight * p_.A; e += kThreads) {
-      const int64_t row = Inside ? e % kHeight : e / p_.A, k = Inside ? e / kHeight : e % p_.A;
-      const int64_t i = first_row_ + row;
-      if (i >= p_.n) continue;
-      double loss = 0, correct = 0;
-      if (p_.y) {
-        for (int64_t o = 0; o < p_.c; ++o) {
-          const double residual = output(row, k, o) - static_cast<double>(p_.y[i * p_.c + o]);
-          loss += residual * residual;
-        }
-        loss /= 2;
-      } else {
-        const int64_t label = p_.labels[i];
-        double largest = output(row, k, 0), total = 0, chosen = nan("");
-        int64_t first_largest = 0;
-        for (int64_t o = 1; o < p_.c; ++o) {
-          const double f = output(row, k, o);
-          if (f > largest) largest = f, first_largest = o;
-        }
-        for (int64_t o = 0; o < p_.c; ++o) {
-          const double f = output(row, k, o);
-          total += exp(f - largest);
-          if (o == label) chosen = f;
-        }
-        loss = log(total) + (largest - chosen);
-        correct = first_largest == label && chosen == largest ? 1.0 : 0.0;
-      }
-      bin(row, k, 0) = loss;
-      bin(row, k, 1) = correct;
-    }
-  }
-
   const P& p_;
+  PathBins<Tile, Inside> bins_;
   Crossings<Tile, Inside> crossings_;
-  T* scratch_;
-  int turn_ = 0;
-  int64_t pair_, first_row_;
-  int c_, A_, width_;
-  int64_t row_size_;
+  T *scratch_, *weights_;
+  int64_t pair_;
+  int c_, A_, turn_ = 0;
   Interval<T>* intervals_;
-  T* weights_;
-  double *shared_bins_, *bins_, *sums_;
+  double* cache_ = nullptr;  // this thread's first one
 };
 
 template <class Tile, bool Inside>
@@ -524,28 +393,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     block.add_tile(z_a, z_b, first, (t + 1) % p.tiles_per_part == 0 || t + 1 == tiles);
   }
   block.finish();
-}
-
-// The mean over samples: the units' sums, in order. A thread owns an alpha of a pair.
-struct MeanLosses {
-  int64_t P, units, A, n;
-  const double *sums, *correct;  // (P, units, A); correct may be null
-  double *losses, *accuracies;   // (P, A)
-};
-
-template <int>  // so that a header may define it
-__global__ void __launch_bounds__(kThreads) mean_losses_kernel(MeanLosses p) {
-  const int64_t e = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (e >= p.P * p.A) return;
-  const int64_t pair = e / p.A, k = e % p.A;
-  double loss = 0, correct = 0;
-  for (int64_t unit = 0; unit < p.units; ++unit) {
-    const int64_t at = (pair * p.units + unit) * p.A + k;
-    loss += p.sums[at];
-    if (p.correct) correct += p.correct[at];
-  }
-  p.losses[e] = loss / static_cast<double>(p.n);
-  if (p.correct) p.accuracies[e] = correct / static_cast<double>(p.n);
 }
 
 }  // namespace lmc::path_losses

@@ -152,17 +152,17 @@ class PathJob {
         LMC_CUDA_TRY(
             launch(kernel, grid, kThreads, static_cast<size_t>(plan_.bytes), call.stream, k));
       }
-      const MeanLosses mean{pairs,
-                            memory_.units,
+      const MeanLosses mean{memory_.units,
                             p_.A,
                             p_.n,
                             k.losses,
                             k.correct,
                             p_.losses + first * p_.A,
                             p_.accuracies ? p_.accuracies + first * p_.A : nullptr};
-      LMC_CUDA_TRY(launch(&mean_losses_kernel<0>,
-                          dim3(static_cast<unsigned>(blocks_of(pairs * p_.A, kThreads))), kThreads,
-                          0, call.stream, mean));
+      const dim3 grid(static_cast<unsigned>(blocks_of(p_.A, MeanLosses::kAlphas)),
+                      static_cast<unsigned>(pairs));
+      LMC_CUDA_TRY(launch(&mean_losses_kernel<0>, grid, kThreads, 2 * kThreads * sizeof(double),
+                          call.stream, mean));
     }
     return nullptr;
   }
