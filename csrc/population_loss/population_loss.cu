@@ -41,18 +41,6 @@ __global__ void __launch_bounds__(kThreads) prepare_kernel(PrepareNetworks p) {
                  p.w2 + network * p.to.c * p.to.m, 1.0);
 }
 
-// The slots of a network; those of the next one follow.
-struct Slots {
-  int64_t count;  // 0: no gradient is wanted
-  PairSums first;
-
-  __device__ PairSums at(int64_t network, const Prepared& net, int slot) const {
-    const int64_t s = network * count + slot;
-    return {first.direction + s * net.m * pitch_of(net.d), first.half_sine + s * net.m,
-            first.shape + s * net.c * net.m, slot > 0};
-  }
-};
-
 // Rounds that a network of so many tiles takes.
 LMC_HOST_DEVICE inline int rounds_of(int tiles) {
   return tiles / 2 <= kSlots ? 1 : (tiles / 2 + kSlots - 1) / kSlots;
@@ -61,68 +49,69 @@ LMC_HOST_DEVICE inline int rounds_of(int tiles) {
 struct EvaluateTiles {
   int tiles, teacher_tiles;
   Prepared students, teacher;
-  int64_t student_blocks;  // networks * tiles; the blocks behind them are the teacher's
+  int networks;  // rows of blocks; the rows behind them are the teacher's
   int first_round, rounds;
-  Slots slots;                      // of one round
+  int64_t slots;                    // of one round; 0: no gradient is wanted
+  PairSums sums;                    // (networks, slots)
   double *shares, *teacher_shares;  // (networks, tiles), (teacher_tiles)
-  int64_t first_block;
+  int first_tile, first_row;
 };
 
-// Block x of all owns tile x % tiles of network x / tiles.
+// Block (x, y) owns tile x of network y, or of the teacher as many as a student has in a row.
 template <int Tile, Wanted kWanted>
-__global__ void __launch_bounds__(PairTile<Tile>::kThreads, Tile == kLargeTile ? 2 : 4)
+__global__ void __launch_bounds__(PairTile<Tile>::kThreads, resident_blocks(Tile))
     evaluate_kernel(EvaluateTiles p) {
-  const int64_t block = p.first_block + blockIdx.x;
-  const bool of_teacher = block >= p.student_blocks;
-  const int64_t network = of_teacher ? 0 : block / p.tiles;
-  const int tile = static_cast<int>(of_teacher ? block - p.student_blocks : block % p.tiles);
-  const int tiles = of_teacher ? p.teacher_tiles : p.tiles;
-  double* const share = of_teacher ? p.teacher_shares + tile : p.shares + block;
-  PairTile<Tile> pairs(dynamic_shared());
-  TilePair pair{of_teacher ? p.teacher : p.students.at(network),
-                p.teacher,
-                tile * Tile,
-                0,
-                kSame,
-                false,
-                {},
-                {}};
-  const Prepared net = pair.left;
-  const bool gradient = kWanted != kLoss && !of_teacher;
-  if (gradient) {
-    // The first slot is added to. Barriers come before anybody does.
-    pair.to = p.slots.at(network, net, 0);
-    const int rows = pair.rows(Tile), pitch = pitch_of(net.d);
-    double* const direction = pair.to.direction + static_cast<int64_t>(pair.first) * pitch;
+  const int network = p.first_row + static_cast<int>(blockIdx.y);
+  const bool of_teacher = network >= p.networks;
+  const int column = p.first_tile + static_cast<int>(blockIdx.x);
+  const int tile = of_teacher ? (network - p.networks) * p.tiles + column : column;
+  const int tiles = of_teacher ? p.teacher_tiles : p.tiles, first = tile * Tile;
+  if (tile >= tiles) return;
+  const Prepared net = of_teacher ? p.teacher : p.students.at(network);
+  PairNetworks networks{net, p.teacher, {}};
+  if (of_teacher) networks.teacher.m = 0;
+  const int teacher_tiles = networks.teacher.m <= kFewNeurons ? 0 : p.teacher_tiles;
+  if (kWanted != kLoss && !of_teacher) {
+    // The first slot is added to.
+    networks.sums = p.sums.of_slot(static_cast<int64_t>(network) * p.slots, net.m, net.d, net.c);
+    const int rows = net.m - first < Tile ? net.m - first : Tile, pitch = pitch_of(net.d);
+    double* const direction = networks.sums.direction + static_cast<int64_t>(first) * pitch;
     for (int e = static_cast<int>(threadIdx.x); e < rows * pitch; e += PairTile<Tile>::kThreads)
       direction[e] = 0;
     for (int i = static_cast<int>(threadIdx.x); i < rows; i += PairTile<Tile>::kThreads) {
-      pair.to.half_sine[pair.first + i] = 0;
+      networks.sums.half_sine[first + i] = 0;
       if (kWanted == kGradients)
         for (int o = 0; o < net.c; ++o)
-          pair.to.shape[static_cast<int64_t>(o) * net.m + pair.first + i] = 0;
+          networks.sums.shape[static_cast<int64_t>(o) * net.m + first + i] = 0;
     }
   }
-  const int rounds = of_teacher ? rounds_of(tiles) : p.first_round + p.rounds;
-  for (int round = p.first_round; round < rounds; ++round) {
-    // The tiles of this round, then in the first one the teacher's.
-    const int base = round * kSlots, left = tiles / 2 - base;
-    const int own = (left < kSlots ? left : kSlots) + 1;
-    const int all = own + (round == 0 && !of_teacher ? p.teacher_tiles : 0);
+  PairTile<Tile> pairs(dynamic_shared(), networks);
+  // With a gradient a launch is a round, and a teacher that comes along takes no more.
+  const int end = kWanted != kLoss ? p.first_round + 1
+                  : of_teacher     ? rounds_of(tiles)
+                                   : p.first_round + p.rounds;
+#pragma unroll 1
+  for (int round = p.first_round; round < end; ++round) {
+    // Offset by offset, and in the first round then the teacher's tiles.
+    const int base = round * kSlots, last = tiles / 2 < base + kSlots ? tiles / 2 : base + kSlots;
+    const int all = round == 0 ? last + teacher_tiles : last;
     double value = 0;
-    for (int k = round == 0 ? 0 : 1; k < all; ++k) {
-      const int other = (tile + base + k) % tiles;
+#pragma unroll 1
+    for (int k = round == 0 ? 0 : base + 1; k <= all; ++k) {
+      int other = tile + k < tiles ? tile + k : tile + k - tiles;
       // The tile half way round has met this one already, as its own.
-      if (k < own && 2 * (base + k) == tiles && other < tile) continue;
-      pair.relation = k >= own ? kTeacher : base + k == 0 ? kSame : kOwn;
-      pair.right = k >= own ? p.teacher : net;
-      pair.start = (k >= own ? k - own : other) * Tile;
-      if (gradient) pair.mirror = p.slots.at(network, net, k < own ? k : 0);
-      value += pairs.template add<kWanted>(pair);
-      pair.left_is_there = true;
+      if (k <= last && 2 * k == tiles && other < tile) continue;
+      if (k > last) other = k - last - 1;
+      const Relation relation = k > last ? kTeacher : k == 0 ? kSame : kOwn;
+      value += pairs.template add<kWanted>(
+          {relation, first, other * Tile, round == 0 ? k > 0 : k > base + 1, k - base});
     }
     value = block_sum<PairTile<Tile>::kThreads>(value, pairs.scratch());
-    if (threadIdx.x == 0) *share = round == 0 ? value : *share + value;
+    if (threadIdx.x == 0) {
+      double* const share = of_teacher ? p.teacher_shares + tile
+                                       : p.shares + static_cast<int64_t>(network) * tiles + tile;
+      *share = round == 0 ? value : *share + value;
+    }
   }
 }
 
@@ -153,7 +142,8 @@ __global__ void __launch_bounds__(kThreads) sum_shares_kernel(LossOnly p) {
 
 struct SumSlots {
   Prepared students;
-  Slots slots;
+  int64_t slots;  // as in EvaluateTiles
+  PairSums from;
   int tile, tiles, round;
   bool last;
   double *dw1, *dw2;  // (networks, m, d), (networks, c, m), each null if not wanted
@@ -175,10 +165,10 @@ __global__ void __launch_bounds__(kThreads) sum_slots_kernel(SumSlots p) {
   double* const out =
       e < w1_size ? p.dw1 + network * w1_size + e : p.dw2 + network * net.c * net.m + f;
   double sum = p.round == 0 ? 0.0 : *out;
-  for (int slot = 0; slot < p.slots.count && base + slot <= p.tiles / 2; ++slot) {
+  for (int slot = 0; slot < p.slots && base + slot <= p.tiles / 2; ++slot) {
     // Nobody wrote to the first half of the slot half way round.
     if (slot > 0 && 2 * (base + slot) == p.tiles && 2 * (i / p.tile) < p.tiles) continue;
-    const PairSums from = p.slots.at(network, net, slot);
+    const PairSums from = p.from.of_slot(network * p.slots + slot, net.m, net.d, net.c);
     sum += e < w1_size ? from.direction[i * static_cast<int64_t>(pitch_of(net.d)) + e % net.d] +
                              2 * from.half_sine[i] * unit
                        : from.shape[f];
@@ -196,9 +186,10 @@ const char* prepare(const PrepareNetworks& p, void* stream) {
                 kThreads, 0, stream, p);
 }
 
-// In launches of about a tenth of a second at most, for a block of mean speed.
+// All students' tiles, and the teacher's if it is asked for, in launches of about a tenth of a
+// second at most, for a block of mean speed.
 template <int Tile>
-const char* evaluate_tiles(EvaluateTiles p, int64_t blocks, Wanted wanted, double rate,
+const char* evaluate_tiles(EvaluateTiles p, bool teacher, Wanted wanted, double rate,
                            void* stream) {
   const auto kernel = wanted == kLoss        ? &evaluate_kernel<Tile, kLoss>
                       : wanted == kGradient1 ? &evaluate_kernel<Tile, kGradient1>
@@ -206,28 +197,35 @@ const char* evaluate_tiles(EvaluateTiles p, int64_t blocks, Wanted wanted, doubl
   const double partners = static_cast<double>(p.students.m) + p.teacher.m;
   const double work = Tile * partners * (3.0 * p.students.d + 2.0 * p.students.c + 60);
   const auto together = static_cast<int64_t>(0.1 * rate / work) + 1;
-  for (; p.first_block < blocks; p.first_block += together) {
-    const int64_t left = blocks - p.first_block;
-    LMC_CUDA_TRY(launch(kernel, dim3(static_cast<unsigned>(left < together ? left : together)),
-                        PairTile<Tile>::kThreads, PairTile<Tile>::shared_bytes(wanted), stream, p));
-  }
+  const int64_t all_rows = p.networks + (teacher ? blocks_of(p.teacher_tiles, p.tiles) : 0);
+  const int64_t most = together / p.tiles < 1 ? 1 : together / p.tiles;
+  const int64_t rows = most < kMostNetworks ? most : kMostNetworks;
+  const int64_t columns = together < p.tiles ? together : p.tiles;
+  for (p.first_row = 0; p.first_row < all_rows; p.first_row += static_cast<int>(rows))
+    for (p.first_tile = 0; p.first_tile < p.tiles; p.first_tile += static_cast<int>(columns)) {
+      const int64_t right = p.tiles - p.first_tile, below = all_rows - p.first_row;
+      const dim3 grid(static_cast<unsigned>(right < columns ? right : columns),
+                      static_cast<unsigned>(below < rows ? below : rows));
+      LMC_CUDA_TRY(launch(kernel, grid, PairTile<Tile>::kThreads,
+                          PairTile<Tile>::shared_bytes(wanted), stream, p));
+    }
   return nullptr;
 }
 
-const char* evaluate(int tile, const EvaluateTiles& p, int64_t blocks, Wanted wanted, double rate,
+const char* evaluate(int tile, const EvaluateTiles& p, bool teacher, Wanted wanted, double rate,
                      void* stream) {
-  return tile == kLargeTile ? evaluate_tiles<kLargeTile>(p, blocks, wanted, rate, stream)
-                            : evaluate_tiles<kSmallTile>(p, blocks, wanted, rate, stream);
+  return tile == kLargeTile ? evaluate_tiles<kLargeTile>(p, teacher, wanted, rate, stream)
+                            : evaluate_tiles<kSmallTile>(p, teacher, wanted, rate, stream);
 }
 
 }  // namespace
 
 const char* prepare_teacher(const Prepared& teacher, const double* v2, double* shares,
                             const Device& device, void* stream) {
-  const int tiles = tiles_of(teacher.m, device);
+  const int tile = tile_of(teacher.m, device), tiles = tiles_of(teacher.m, tile);
   LMC_CUDA_TRY(prepare({0, teacher, teacher, nullptr, v2, teacher.rows}, stream));
-  const EvaluateTiles p{0, tiles, teacher, teacher, 0, 0, 0, {}, nullptr, shares, 0};
-  return evaluate(tile_of(teacher.m, device), p, tiles, kLoss, device.float64_rate, stream);
+  const EvaluateTiles p{tiles, tiles, teacher, teacher, 0, 0, 0, 0, {}, nullptr, shares, 0, 0};
+  return evaluate(tile, p, true, kLoss, device.float64_rate, stream);
 }
 
 namespace {
@@ -237,8 +235,8 @@ const char* population_loss(const Loss& p, Call& call) {
   LMC_CUDA_TRY(use_device(call.device, &device));
   const Sizes& z = p.sizes;
   const Wanted wanted = p.dw2 ? kGradients : p.dw1 ? kGradient1 : kLoss;
-  const int tile = tile_of(z.m, device), tiles = tiles_of(z.m, device);
-  const int teacher_tiles = static_cast<int>(blocks_of(z.M, tile)), rounds = rounds_of(tiles);
+  const int tile = tile_of(z.m, device), tiles = tiles_of(z.m, tile);
+  const int teacher_tiles = tiles_of(z.M, tile), rounds = rounds_of(tiles);
   const int64_t slots = wanted == kLoss ? 0 : (tiles / 2 < kSlots ? tiles / 2 : kSlots) + 1;
   const int64_t outputs = wanted == kGradients ? z.c : 0;
   const int64_t each =
@@ -269,20 +267,28 @@ const char* population_loss(const Loss& p, Call& call) {
                     teacher_tiles,
                     students,
                     teacher,
-                    networks * tiles,
+                    static_cast<int>(networks),
                     0,
                     wanted == kLoss ? rounds : 1,
-                    {slots, {direction, half_sine, shape, false}},
+                    slots,
+                    {direction, half_sine, shape},
                     shares,
                     teacher_shares,
+                    0,
                     0};
     for (; k.first_round < rounds; k.first_round += k.rounds) {
-      const int64_t blocks =
-          k.student_blocks + (first == 0 && k.first_round == 0 ? teacher_tiles : 0);
-      LMC_CUDA_TRY(evaluate(tile, k, blocks, wanted, device.float64_rate, call.stream));
+      bool with_teacher = first == 0 && k.first_round == 0;
+      if (with_teacher && wanted != kLoss && rounds_of(teacher_tiles) > 1) {
+        EvaluateTiles alone = k;
+        alone.networks = 0;
+        LMC_CUDA_TRY(evaluate(tile, alone, true, kLoss, device.float64_rate, call.stream));
+        with_teacher = false;
+      }
+      LMC_CUDA_TRY(evaluate(tile, k, with_teacher, wanted, device.float64_rate, call.stream));
       if (wanted == kLoss) continue;
       const SumSlots sum{students,
                          k.slots,
+                         k.sums,
                          tile,
                          tiles,
                          k.first_round,

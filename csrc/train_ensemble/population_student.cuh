@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A student on the population loss, for descent.cuh: pairs.cuh tile by tile, all by one block. The
 // left tile goes over the student's own, and the right one over those from it on, then over the
-// teacher's.
+// teacher's that do not come along with the first one.
 #pragma once
 
 #include "population_loss/pairs.cuh"
@@ -13,6 +13,7 @@ using population_loss::PairSums;
 using population_loss::PairTile;
 using population_loss::Prepared;
 
+// Where a student lies. A block has this in shared memory, because registers are short.
 struct PopulationMemory {
   double *w1, *w2;  // (m, d), (c, m)
   PairSums sums;    // and after a step's proposal the weights that it leads to
@@ -22,7 +23,7 @@ struct PopulationMemory {
       : w1(space.take<double>(z.m * z.d)),
         w2(space.take<double>(z.c * z.m)),
         sums{space.take<double>(z.m * population_loss::pitch_of(z.d)), space.take<double>(z.m),
-             space.take<double>(train_w2 ? z.c * z.m : 0), false},
+             space.take<double>(train_w2 ? z.c * z.m : 0)},
         prepared(z.m, z.d, z.c, w1, space) {}
 };
 
@@ -38,17 +39,24 @@ template <int Tile, bool TrainW2>
 class PopulationStudent {
  public:
   static constexpr int kThreads = PairTile<Tile>::kThreads;
+  static LMC_HOST_DEVICE constexpr size_t shared_bytes(population_loss::Wanted wanted) {
+    return PairTile<Tile>::shared_bytes(wanted) + (sizeof(PopulationMemory) + 15) / 16 * 16;
+  }
   static constexpr auto kWanted =
       TrainW2 ? population_loss::kGradients : population_loss::kGradient1;
 
+  // `shared` has shared_bytes.
   __device__ PopulationStudent(const Run<double>& run, int64_t s, const PopulationTeacher& teacher,
                                const PopulationMemory& memory, unsigned char* shared)
       : z_(run.problem.sizes),
         run_(run),
         s_(s),
         teacher_(teacher),
-        memory_(memory),
-        pairs_(shared) {
+        memory_(
+            *reinterpret_cast<PopulationMemory*>(shared + PairTile<Tile>::shared_bytes(kWanted))),
+        pairs_(shared, {memory.prepared, teacher.prepared, memory.sums}) {
+    if (threadIdx.x == 0) const_cast<PopulationMemory&>(memory_) = memory;
+    __syncthreads();
     copy(out1(), memory_.w1, z_.m * z_.d);
     copy(out2(), memory_.w2, z_.c * z_.m);
     own_w1([&](int64_t, int, int64_t at) { memory_.sums.direction[at] = 0; });
@@ -65,17 +73,17 @@ class PopulationStudent {
       population_loss::prepare_neuron(own, j, memory_.w2, 1.0);
     __syncthreads();
     const int tiles = (own.m + Tile - 1) / Tile;
-    const int all = tiles + (teacher_.prepared.m + Tile - 1) / Tile;
+    const int M = teacher_.prepared.m;
+    const int all = tiles + (M <= population_loss::kFewNeurons ? 0 : (M + Tile - 1) / Tile);
     double share = 0;
     for (int left = 0; left < tiles; ++left)
       for (int right = left; right < all; ++right) {
         const bool is_own = right < tiles;
-        share += pairs_.template add<kWanted>({own, is_own ? own : teacher_.prepared, left * Tile,
-                                               (is_own ? right : right - tiles) * Tile,
-                                               right == left ? population_loss::kSame
-                                               : is_own      ? population_loss::kOwn
-                                                             : population_loss::kTeacher,
-                                               right > left, memory_.sums, memory_.sums});
+        const auto relation = right == left ? population_loss::kSame
+                              : is_own      ? population_loss::kOwn
+                                            : population_loss::kTeacher;
+        share += pairs_.template add<kWanted>(
+            {relation, left * Tile, (is_own ? right : right - tiles) * Tile, right > left, 0});
       }
     share = cuda::block_sum<kThreads>(share, pairs_.scratch());
     double constant = 0;
@@ -152,7 +160,7 @@ class PopulationStudent {
   const Run<double>& run_;
   const int64_t s_;
   const PopulationTeacher& teacher_;
-  const PopulationMemory memory_;
+  const PopulationMemory& memory_;
   PairTile<Tile> pairs_;
 };
 

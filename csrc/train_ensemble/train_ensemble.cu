@@ -11,6 +11,7 @@ namespace {
 using namespace cuda;
 using population_loss::kLargeTile;
 using population_loss::kSmallTile;
+using population_loss::resident_blocks;
 
 // Block s trains student s, whose memory is `bytes` of shared memory behind the kernel's own, or
 // here.
@@ -35,13 +36,13 @@ struct TrainOnPopulation {
 };
 
 template <int Tile, bool TrainW2>
-__global__ void __launch_bounds__(PairTile<Tile>::kThreads, Tile == kLargeTile ? 2 : 4)
+__global__ void __launch_bounds__(PairTile<Tile>::kThreads, resident_blocks(Tile))
     train_on_population_kernel(TrainOnPopulation p) {
   using Student = PopulationStudent<Tile, TrainW2>;
   const int64_t s = blockIdx.x;
   if (p.run.status[s] != kRunning) return;
   unsigned char* const shared = dynamic_shared();
-  Workspace space(p.memory.at(s, shared + PairTile<Tile>::shared_bytes(Student::kWanted)));
+  Workspace space(p.memory.at(s, shared + Student::shared_bytes(Student::kWanted)));
   const PopulationMemory memory(p.run.problem.sizes, TrainW2, space);
   Student student(p.run, s, p.teacher, memory, shared);
   descend(p.run, s, student);
@@ -63,14 +64,14 @@ const char* train_on_population(const Run<double>& run, Call& call) {
   const bool large = population_loss::tile_of(z.m, device) == kLargeTile;
   const auto wanted =
       run.problem.train_w2 ? population_loss::kGradients : population_loss::kGradient1;
-  const size_t fixed = large ? PairTile<kLargeTile>::shared_bytes(wanted)
-                             : PairTile<kSmallTile>::shared_bytes(wanted);
+  const size_t fixed = large ? PopulationStudent<kLargeTile, true>::shared_bytes(wanted)
+                             : PopulationStudent<kSmallTile, true>::shared_bytes(wanted);
   Workspace one(nullptr);
   PopulationMemory(z, run.problem.train_w2, one);
   const bool shared = resident(static_cast<int64_t>(fixed) + one.bytes(), device);
 
   Workspace space(call.workspace);
-  const int tiles = population_loss::tiles_of(z.M, device);
+  const int tiles = population_loss::tiles_of(z.M, population_loss::tile_of(z.M, device));
   const Prepared prepared(z.M, z.d, z.c, run.problem.v1, space);
   auto* const shares = space.take<double>(tiles);
   auto* const global = space.take<unsigned char>(shared ? 0 : z.S * one.bytes());
@@ -78,8 +79,8 @@ const char* train_on_population(const Run<double>& run, Call& call) {
   if (call.workspace == nullptr) return nullptr;
 
   const double scale = run.problem.input_scale;
-  LMC_CUDA_TRY(population_loss::prepare_teacher(prepared, run.problem.v2, shares, device,
-                                                call.stream));
+  LMC_CUDA_TRY(
+      population_loss::prepare_teacher(prepared, run.problem.v2, shares, device, call.stream));
   const TrainOnPopulation p{run,
                             {prepared, tiles, shares, scale / (2 * population_loss::kPi)},
                             {shared ? nullptr : global, one.bytes()}};
