@@ -391,152 +391,150 @@ inline uint32_t upper_word(double value) {
   uint64_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   return static_cast<uint32_t>(bits >> 32);
+}
 
-  using CopyBarrier = uint64_t;
+using CopyBarrier = uint64_t;
 
-  inline void copy_barrier_start(CopyBarrier * barrier) {
-    emulation::block->landings[barrier] = {};
+inline void copy_barrier_start(CopyBarrier* barrier) { emulation::block->landings[barrier] = {}; }
+inline void copy_barrier_announce(CopyBarrier* barrier, uint32_t bytes) {
+  emulation::block->landings.at(barrier).announced += bytes;
+}
+inline void copy_bulk(void* shared, const void* global, uint32_t bytes, CopyBarrier* barrier) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
+      reinterpret_cast<uintptr_t>(global) % 16 != 0 || bytes % 16 != 0) {
+    std::fprintf(stderr, "emulation: misaligned bulk copy\n");
+    std::abort();
   }
-  inline void copy_barrier_announce(CopyBarrier * barrier, uint32_t bytes) {
-    emulation::block->landings.at(barrier).announced += bytes;
+  std::memset(shared, 0xff, bytes);  // from now until it has landed nobody may read there
+  emulation::block->landings.at(barrier).copies.push_back({shared, global, bytes});
+}
+// Copies land as late as they may: when they are first waited for.
+inline void copy_barrier_wait(CopyBarrier* barrier, int parity) {
+  emulation::Landing& landing = emulation::block->landings.at(barrier);
+  if (landing.landed % 2 != static_cast<size_t>(parity)) return;
+  size_t bytes = 0;
+  for (const auto& copy : landing.copies) {
+    std::memcpy(copy.to, copy.from, copy.bytes);
+    bytes += copy.bytes;
   }
-  inline void copy_bulk(void* shared, const void* global, uint32_t bytes, CopyBarrier* barrier) {
-    if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
-        reinterpret_cast<uintptr_t>(global) % 16 != 0 || bytes % 16 != 0) {
-      std::fprintf(stderr, "emulation: misaligned bulk copy\n");
-      std::abort();
-    }
-    std::memset(shared, 0xff, bytes);  // from now until it has landed nobody may read there
-    emulation::block->landings.at(barrier).copies.push_back({shared, global, bytes});
+  if (bytes == 0 || bytes != landing.announced) {
+    std::fprintf(stderr, "emulation: a wait for copies that are not under way\n");
+    std::abort();
   }
-  // Copies land as late as they may: when they are first waited for.
-  inline void copy_barrier_wait(CopyBarrier * barrier, int parity) {
-    emulation::Landing& landing = emulation::block->landings.at(barrier);
-    if (landing.landed % 2 != static_cast<size_t>(parity)) return;
-    size_t bytes = 0;
-    for (const auto& copy : landing.copies) {
-      std::memcpy(copy.to, copy.from, copy.bytes);
-      bytes += copy.bytes;
-    }
-    if (bytes == 0 || bytes != landing.announced) {
-      std::fprintf(stderr, "emulation: a wait for copies that are not under way\n");
-      std::abort();
-    }
-    landing = {{}, 0, landing.landed + 1};
-  }
+  landing = {{}, 0, landing.landed + 1};
+}
 
-  // An operand in shared memory: element (r, k), k the index that is summed over.
-  struct SharedMatrix {
-    const uint16_t* rows;
-    int half, next;
-    bool of_columns;
-    float operator()(unsigned r, unsigned k) const {
-      const size_t from = static_cast<size_t>(16 * half) + k;
-      const size_t at = of_columns ? r / 64 * static_cast<size_t>(next) / 2 + from * 64 +
-                                         (r % 64 / 8 ^ from % 8) * 8 + r % 8
-                                   : r * 32 + (from / 8 ^ r / 2 % 4) * 8 + from % 8;
-      return emulation::bfloat16(rows[at]);
-    }
-  };
-  inline SharedMatrix checked(SharedMatrix m, uintptr_t alignment) {
-    const auto offset =
-        reinterpret_cast<uintptr_t>(m.rows) - reinterpret_cast<uintptr_t>(dynamic_shared());
-    if (offset % alignment != 0) {
-      std::fprintf(stderr, "emulation: misaligned operand of a warpgroup\n");
-      std::abort();
-    }
-    return m;
+// An operand in shared memory: element (r, k), k the index that is summed over.
+struct SharedMatrix {
+  const uint16_t* rows;
+  int half, next;
+  bool of_columns;
+  float operator()(unsigned r, unsigned k) const {
+    const size_t from = static_cast<size_t>(16 * half) + k;
+    const size_t at = of_columns ? r / 64 * static_cast<size_t>(next) / 2 + from * 64 +
+                                       (r % 64 / 8 ^ from % 8) * 8 + r % 8
+                                 : r * 32 + (from / 8 ^ r / 2 % 4) * 8 + from % 8;
+    return emulation::bfloat16(rows[at]);
   }
-  inline SharedMatrix matrix_of_rows(const uint16_t* rows, int half) {
-    return checked({rows, half, 0, false}, 512);
+};
+inline SharedMatrix checked(SharedMatrix m, uintptr_t alignment) {
+  const auto offset =
+      reinterpret_cast<uintptr_t>(m.rows) - reinterpret_cast<uintptr_t>(dynamic_shared());
+  if (offset % alignment != 0) {
+    std::fprintf(stderr, "emulation: misaligned operand of a warpgroup\n");
+    std::abort();
   }
-  inline SharedMatrix matrix_of_columns(const uint16_t* rows, int half, int next) {
-    return checked({rows, half, next, true}, 1024);
-  }
+  return m;
+}
+inline SharedMatrix matrix_of_rows(const uint16_t* rows, int half) {
+  return checked({rows, half, 0, false}, 512);
+}
+inline SharedMatrix matrix_of_columns(const uint16_t* rows, int half, int next) {
+  return checked({rows, half, next, true}, 1024);
+}
 
-  // The products of a warpgroup read their operands as late as they may, and until then their sums
-  // are NaN where they start from zero.
-  inline void warpgroup_begin() {}
-  inline void warpgroup_commit() { emulation::self().products.emplace_back(); }
-  template <int Pending>
-  void warpgroup_wait(float (&)[64]) {
-    auto& groups = emulation::self().products;
-    while (groups.size() > Pending + 1) {
-      for (const auto& product : groups.front()) product();
-      groups.erase(groups.begin());
-    }
+// The products of a warpgroup read their operands as late as they may, and until then their sums
+// are NaN where they start from zero.
+inline void warpgroup_begin() {}
+inline void warpgroup_commit() { emulation::self().products.emplace_back(); }
+template <int Pending>
+void warpgroup_wait(float (&)[64]) {
+  auto& groups = emulation::self().products;
+  while (groups.size() > Pending + 1) {
+    for (const auto& product : groups.front()) product();
+    groups.erase(groups.begin());
   }
-  template <int N, bool Add, class Left>
-  void issue_product(float* d, const Left& left, SharedMatrix b) {
-    if (!Add) std::fill(d, d + N / 2, std::nanf(""));
-    const unsigned t = emulation::lane() % 4;
-    emulation::self().products.back().push_back([=] {
-      for (unsigned e = 0; e < N / 2; ++e) {
-        const unsigned column = e / 4 * 8 + 2 * t + e % 2;
-        double sum = 0;
-        for (unsigned k = 0; k < 16; ++k)
-          sum += static_cast<double>(left(e / 2 % 2, k)) * b(column, k);
-        d[e] = emulation::truncated((Add ? d[e] : 0.0) + sum);
+}
+template <int N, bool Add, class Left>
+void issue_product(float* d, const Left& left, SharedMatrix b) {
+  if (!Add) std::fill(d, d + N / 2, std::nanf(""));
+  const unsigned t = emulation::lane() % 4;
+  emulation::self().products.back().push_back([=] {
+    for (unsigned e = 0; e < N / 2; ++e) {
+      const unsigned column = e / 4 * 8 + 2 * t + e % 2;
+      double sum = 0;
+      for (unsigned k = 0; k < 16; ++k)
+        sum += static_cast<double>(left(e / 2 % 2, k)) * b(column, k);
+      d[e] = emulation::truncated((Add ? d[e] : 0.0) + sum);
+    }
+  });
+}
+template <bool Add>
+void warpgroup_multiply(float (&d)[64], SharedMatrix a, SharedMatrix b) {
+  const unsigned row = threadIdx.x % 128 / 32 * 16 + emulation::lane() / 4;
+  issue_product<128, Add>(d, [=](unsigned r, unsigned k) { return a(row + 8 * r, k); }, b);
+}
+template <int N, int From, bool Add>
+void warpgroup_multiply(float (&d)[64], const uint32_t (&a)[4], SharedMatrix b) {
+  const auto& shown = emulation::exchange(a, 4, nullptr);
+  std::array<float, 32> left;
+  for (unsigned r = 0; r < 2; ++r)
+    for (unsigned k = 0; k < 16; ++k) {
+      const unsigned from = emulation::lane() / 4 * 4 + k % 8 / 2;
+      left[16 * r + k] = emulation::bfloat16(shown.words[from][r + 2 * (k / 8)] >> (16 * (k % 2)));
+    }
+  issue_product<N, Add>(d + From, [=](unsigned r, unsigned k) { return left[16 * r + k]; }, b);
+  const std::array<uint32_t, 4> given{a[0], a[1], a[2], a[3]};
+  emulation::self().products.back().push_back([=, &a] {
+    if (std::equal(given.begin(), given.end(), a)) return;
+    std::fprintf(stderr, "emulation: registers changed under a product that reads them\n");
+    std::abort();
+  });
+}
+
+struct Device {
+  bool tensor_cores, warpgroups;
+  int64_t shared_memory;
+  double float64_rate;
+  int processors;
+};
+inline Device emulated_device{true, true, 227 * 1024, 1e8, 1};
+inline const char* use_device(int, Device* device) {
+  *device = emulated_device;
+  return nullptr;
+}
+
+template <class Parameters>
+bool has_warpgroups(void (*)(Parameters)) {
+  return true;
+}
+
+template <class Parameters>
+const char* launch(void (*kernel)(Parameters), dim3 grid, int threads, size_t shared_bytes, void*,
+                   const Parameters& parameters) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return nullptr;
+  if (static_cast<int64_t>(shared_bytes) > emulated_device.shared_memory || threads > 1024 ||
+      grid.y > 65535 || grid.z > 65535)
+    return "invalid configuration";
+  gridDim = grid;
+  blockDim = dim3(static_cast<unsigned>(threads));
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = {x, y, z};
+        emulation::run_block(threads, shared_bytes, [&] { kernel(parameters); });
       }
-    });
-  }
-  template <bool Add>
-  void warpgroup_multiply(float (&d)[64], SharedMatrix a, SharedMatrix b) {
-    const unsigned row = threadIdx.x % 128 / 32 * 16 + emulation::lane() / 4;
-    issue_product<128, Add>(d, [=](unsigned r, unsigned k) { return a(row + 8 * r, k); }, b);
-  }
-  template <int N, int From, bool Add>
-  void warpgroup_multiply(float (&d)[64], const uint32_t (&a)[4], SharedMatrix b) {
-    const auto& shown = emulation::exchange(a, 4, nullptr);
-    std::array<float, 32> left;
-    for (unsigned r = 0; r < 2; ++r)
-      for (unsigned k = 0; k < 16; ++k) {
-        const unsigned from = emulation::lane() / 4 * 4 + k % 8 / 2;
-        left[16 * r + k] =
-            emulation::bfloat16(shown.words[from][r + 2 * (k / 8)] >> (16 * (k % 2)));
-      }
-    issue_product<N, Add>(d + From, [=](unsigned r, unsigned k) { return left[16 * r + k]; }, b);
-    const std::array<uint32_t, 4> given{a[0], a[1], a[2], a[3]};
-    emulation::self().products.back().push_back([=, &a] {
-      if (std::equal(given.begin(), given.end(), a)) return;
-      std::fprintf(stderr, "emulation: registers changed under a product that reads them\n");
-      std::abort();
-    });
-  }
-
-  struct Device {
-    bool tensor_cores, warpgroups;
-    int64_t shared_memory;
-    double float64_rate;
-    int processors;
-  };
-  inline Device emulated_device{true, true, 227 * 1024, 1e8, 1};
-  inline const char* use_device(int, Device* device) {
-    *device = emulated_device;
-    return nullptr;
-  }
-
-  template <class Parameters>
-  bool has_warpgroups(void (*)(Parameters)) {
-    return true;
-  }
-
-  template <class Parameters>
-  const char* launch(void (*kernel)(Parameters), dim3 grid, int threads, size_t shared_bytes, void*,
-                     const Parameters& parameters) {
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return nullptr;
-    if (static_cast<int64_t>(shared_bytes) > emulated_device.shared_memory || threads > 1024 ||
-        grid.y > 65535 || grid.z > 65535)
-      return "invalid configuration";
-    gridDim = grid;
-    blockDim = dim3(static_cast<unsigned>(threads));
-    for (unsigned z = 0; z < grid.z; ++z)
-      for (unsigned y = 0; y < grid.y; ++y)
-        for (unsigned x = 0; x < grid.x; ++x) {
-          blockIdx = {x, y, z};
-          emulation::run_block(threads, shared_bytes, [&] { kernel(parameters); });
-        }
-    return nullptr;
-  }
+  return nullptr;
+}
 
 }  // namespace lmc::cuda
