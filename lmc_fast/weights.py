@@ -151,7 +151,8 @@ def as_weights(network: object, name: str = "network", *, allow_empty: bool = Fa
         )
     w1 = w1 if w1.ndim == 3 else w1[None]
     pairs, m, _ = w1.shape
-    w2 = w1.new_ones((1, m)) if w2 is None else _float_tensor(w2, f"{name}.w2")
+    ones = w2 is None
+    w2 = w1.new_ones((pairs, 1, m)) if w2 is None else _float_tensor(w2, f"{name}.w2")
     w2 = _stacked(w2, f"{name}.w2", "(c, m)", (None, m), pairs)
     c = w2.shape[1]
     if b1 is not None:
@@ -173,7 +174,7 @@ def as_weights(network: object, name: str = "network", *, allow_empty: bool = Fa
             )
         if array.is_meta:
             raise ValueError(f"{name}.{part} must hold numbers; got a tensor on the meta device")
-        if not all_finite(array):
+        if not (part == "w2" and ones) and not all_finite(array):
             raise ValueError(
                 f"{name}.{part} must be finite; it holds NaN or infinity (a diverged network?)"
             )
@@ -203,6 +204,35 @@ def as_teacher(teacher: object, d: int, c: int | None = None, name: str = "teach
     if c is not None and teacher_c != c:
         raise ValueError(f"{name} must have c = {c} outputs like the student; got {teacher_c}")
     return Teacher(weights.w1[0].detach().double(), weights.w2[0].detach().double())
+
+
+# What a network is told apart by: of each array the shape, the dtype and the bytes, or None.
+Contents = tuple[tuple[torch.Size, torch.dtype, bytes] | None, ...]
+
+
+def contents(network: object, name: str, most: int) -> Contents | None:
+    """What a network's arrays hold; None unless all are ordinary CPU tensors of ``most`` bytes."""
+    if isinstance(network, Teacher):
+        network = (network.v1, network.v2)
+    parts: list[tuple[torch.Size, torch.dtype, bytes] | None] = []
+    for t in _arrays(network, name):
+        if t is None:
+            parts.append(None)
+            continue
+        if type(t) not in (Tensor, nn.Parameter) or t.device.type != "cpu" or t.nbytes > most:
+            return None
+        if t.dtype not in FLOAT_DTYPES or t.layout != torch.strided or t.is_neg():
+            return None
+        parts.append((t.shape, t.dtype, t.detach().numpy().tobytes()))
+    return tuple(parts)
+
+
+def of_contents(parts: Contents) -> tuple[Tensor | None, ...]:
+    """A network's arrays again, in memory of their own."""
+    return tuple(
+        None if p is None else torch.frombuffer(bytearray(p[2]), dtype=p[1]).reshape(p[0])
+        for p in parts
+    )
 
 
 def check_no_biases(weights: Weights, name: str, remedy: str) -> None:

@@ -83,11 +83,17 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
     if values.device == device:
         return values
     copy = _copy(tuple(values.tolist()), device)
-    if torch.cuda.is_current_stream_capturing():
-        _captured.append(copy)
-    else:
-        copy.record_stream(torch.cuda.current_stream(device))
+    keep(copy)
     return copy
+
+
+def keep(*copies: Tensor) -> None:
+    """Say that the current stream uses tensors which a cache may let go of."""
+    for copy in copies:
+        if torch.cuda.is_current_stream_capturing():
+            _captured.append(copy)
+        else:
+            copy.record_stream(torch.cuda.current_stream(copy.device))
 
 
 @lru_cache(maxsize=64)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from .. import _native
 from ..reference import population_loss as reference
-from ..weights import Teacher, as_teacher, as_weights
+from ..weights import Teacher, as_weights
 from . import _cuda
 from ._library import Op, warn_reference_once
+from ._teacher import teacher_on
 
 
 def population_loss(
@@ -75,12 +76,11 @@ def population_loss(
     """
     students = as_weights(w1 if w2 is None else (w1, w2), "student", allow_empty=True)
     _, _, d, c = students.sizes
-    v1, v2 = as_teacher(teacher, d, c)
+    v1, v2 = teacher_on(students.w1.device, teacher, d, c)
     scale = reference.input_scale(inputs, radius, d)
     grad = torch.is_grad_enabled()
     wanted = [grad and students.w1.requires_grad, grad and students.w2.requires_grad]
-    device = students.w1.device
-    loss: Tensor = OP(students.w1, students.w2, v1.to(device), v2.to(device), scale, wanted)[0]
+    loss: Tensor = OP(students.w1, students.w2, v1, v2, scale, wanted)[0]
     return loss
 
 

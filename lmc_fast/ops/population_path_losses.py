@@ -13,7 +13,6 @@ from ..reference import population_loss as reference
 from ..weights import (
     Teacher,
     Weights,
-    as_teacher,
     as_weights,
     check_no_biases,
     check_same_architecture,
@@ -21,6 +20,7 @@ from ..weights import (
 from . import _cuda
 from . import population_loss as one
 from ._library import Op, warn_reference_once
+from ._teacher import teacher_on
 
 
 def population_path_losses(
@@ -65,13 +65,10 @@ def population_path_losses(
     for name, weights in (("a", first), ("b", second)):
         check_no_biases(weights, name, reference.NO_BIASES)
     _, _, d, c = first.sizes
-    v1, v2 = as_teacher(teacher, d, c)
+    v1, v2 = teacher_on(first.w1.device, teacher, d, c)
     points = as_alphas(alphas)
     scale = reference.input_scale(inputs, radius, d)
-    device = first.w1.device
-    losses: Tensor = OP(
-        first.w1, first.w2, second.w1, second.w2, v1.to(device), v2.to(device), points, scale
-    )
+    losses: Tensor = OP(first.w1, first.w2, second.w1, second.w2, v1, v2, points, scale)
     return PathLosses(points, losses, None)
 
 

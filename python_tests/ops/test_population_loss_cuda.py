@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import lmc_fast
-from lmc_fast.ops import _cuda, population_path_losses
+from lmc_fast.ops import _cuda, _teacher, population_path_losses
 from lmc_fast.ops.population_loss import OP
+from lmc_fast.weights import as_teacher, contents
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -148,6 +149,31 @@ def test_paths_point_by_point_are_the_cpu_kernels(
     expected = population_path_losses.BACKWARD_OP(dlosses, *given)
     for have, want in zip(found, expected, strict=True):
         torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-14)
+
+
+def test_a_teacher_is_known_by_what_it_holds() -> None:
+    teacher = lmc_fast.teacher(4, 3)
+    cpu = torch.device("cpu")
+    key = contents(teacher, "teacher", 1024)
+    assert key is not None
+    again = contents(tuple(t.clone() for t in as_teacher(teacher, 4)), "teacher", 1024)
+    assert again == key
+    found = _teacher._copy(key, 4, 1, cpu)
+    for have, want in zip(found, as_teacher(teacher, 4, 1), strict=True):
+        assert torch.equal(have, want)
+        assert have.dtype == want.dtype
+    assert _teacher._copy(key, 4, 1, cpu) is found
+    with torch.no_grad():
+        teacher.hidden.weight.data[1, 2] += 1
+    changed = contents(teacher, "teacher", 1024)
+    assert changed is not None
+    assert changed != key
+    assert torch.equal(_teacher._copy(changed, 4, 1, cpu).v1, as_teacher(teacher, 4).v1)
+    assert contents(teacher, "teacher", 16) is None
+    with pytest.raises(ValueError, match="d = 5"):
+        _teacher._copy(key, 5, 1, cpu)
+    with pytest.raises(TypeError, match="teacher must be"):
+        contents(3, "teacher", 1024)
 
 
 @pytest.mark.gpu
