@@ -38,6 +38,7 @@ SPILL_FREE = (
     "mean_losses_kernel",
     "prepare_kernel",
     "evaluate_kernel",
+    "sum_slots_kernel",
     "sum_shares_kernel",
     "add_shares_kernel",
     "normals_kernel",

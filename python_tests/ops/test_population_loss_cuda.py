@@ -19,16 +19,23 @@ import cuda_emulation
 from cuda_emulation import Settings
 
 BOTH = (True, True)
-# S, m, M, d, c: tiles of 32 and 64, one and several of them, teachers wider than the student.
+# S, m, M, d, c: tiles of 32 and 64, one and several of them, an even number and an odd one; a
+# teacher that comes along (M <= 8) and others, also wider than the student; dimensions 16 at a
+# time, outputs 8 at a time; and eights and sixteens of neurons that are full, or not.
 SIZES = [
     (1, 1, 1, 1, 1),
     (3, 20, 5, 10, 1),
     (2, 32, 70, 3, 2),
     (2, 33, 1, 40, 1),
+    (2, 40, 9, 16, 17),
     (1, 64, 8, 16, 1),
     (2, 70, 8, 17, 3),
+    (1, 128, 3, 33, 9),
     (1, 150, 64, 5, 1),
+    (1, 200, 8, 2, 1),
 ]
+# Shared memory of a GPU that takes small tiles only.
+LOW = 64 * 1024
 
 
 def networks(S: int, m: int, M: int, d: int, c: int, seed: int = 0) -> tuple[Tensor, ...]:
@@ -87,7 +94,49 @@ def test_a_minimum_has_the_loss_of_rounding_and_no_gradient() -> None:
     assert float(dw1.abs().max()) < 1e-15
 
 
-@pytest.mark.parametrize("sizes", [(3, 20, 5, 10, 1), (3, 70, 8, 17, 3)])
+@pytest.mark.parametrize("wanted", [(False, False), BOTH])
+def test_wide_students_take_rounds(wanted: tuple[bool, bool]) -> None:
+    # 36 tiles of 32, of which 18 lie half way round: more than fit into the slots at once.
+    given = networks(1, 1130, 40, 2, 1)
+    expected = OP(*given, 1.0, list(wanted))
+    found = cuda_emulation.population_loss(*given, wanted, Settings(shared_memory=LOW))
+    for have, want in zip(found, expected, strict=True):
+        if have is not None:
+            torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-9)
+
+
+def test_a_wide_teacher_takes_rounds_of_its_own() -> None:
+    given = networks(2, 10, 1100, 2, 1)
+    expected = OP(*given, 1.0, [True, True])
+    found = cuda_emulation.population_loss(*given, BOTH, Settings())
+    for have, want in zip(found, expected, strict=True):
+        assert have is not None
+        torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-9)
+    loss = cuda_emulation.population_loss(*given, (False, False), Settings())[0]
+    assert loss is not None
+    assert found[0] is not None
+    assert torch.equal(loss, found[0])
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-12, 1e-8, 1e-4])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_nearly_parallel_and_opposite_neurons_lose_nothing(noise: float, sign: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    v1 = torch.randn(5, 10, generator=generator, dtype=torch.float64)
+    w1 = sign * v1.repeat(8, 1)[None] / 8
+    w1 = w1 * (1 + noise * torch.randn(w1.shape, generator=generator, dtype=torch.float64))
+    ones = torch.ones(1, 1, 40, dtype=torch.float64)
+    given = (w1, ones, v1, ones[0, :, :5].contiguous())
+    found = cuda_emulation.population_loss(*given, BOTH, Settings())
+    expected = OP(*given, 1.0, [True, True])
+    # The student's own sums have a size that the differences may not have.
+    own = OP(w1, ones, 0 * v1, given[3], 1.0, [True, True])
+    for have, want, size in zip(found, expected, own, strict=True):
+        assert have is not None
+        assert float((have - want).abs().max() / size.abs().max()) < 2e-15
+
+
+@pytest.mark.parametrize("sizes", [(3, 20, 5, 10, 1), (3, 70, 8, 17, 3), (3, 40, 12, 20, 10)])
 def test_bits_do_not_depend_on_thread_order_or_the_ensemble(sizes: tuple[int, ...]) -> None:
     w1, w2, v1, v2 = networks(*sizes)
     together = cuda_emulation.population_loss(w1, w2, v1, v2, BOTH, Settings())
