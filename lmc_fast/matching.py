@@ -17,7 +17,7 @@ from .inner_kernel import kernel_from_inner
 from .losses import check_inputs, check_option
 from .permutation_check import check_same_functions
 from .sampled_cost import sampled_deficit_cost
-from .weights import Weights, as_weights, check_no_biases, check_same_architecture
+from .weights import Weights, as_weights, check_no_biases, check_same_architecture, has_biases
 
 COSTS = ("gap", "weights", "activations", "none", "random")
 _WITH_X = ("gap", "activations")
@@ -154,6 +154,11 @@ def match(
             matrices = on_host(pairs, _cost_matrix(a, b, cost, x), a.w1.device)
             perm, costs = _assign_all(matrices, pairs, m)
     return Matching(perm, costs, time.perf_counter() - started, cost)
+
+
+def measured_on_inputs(cost: str, a: Weights, b: Weights) -> bool:
+    """Whether a cost of these networks is a mean over inputs x, and has no closed form."""
+    return cost == "activations" or (cost == "gap" and (has_biases(a) or has_biases(b)))
 
 
 def _assign_all(matrices: Iterable[Tensor], pairs: int, m: int) -> tuple[Tensor, Tensor]:
