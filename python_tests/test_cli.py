@@ -98,7 +98,7 @@ def test_settings_come_from_a_file_and_can_be_printed(tmp_path: Path, capsys: Ca
     ("arguments", "status", "message"),
     [
         (["fly"], 2, "fly"),
-        (["study", "breadth"], 2, "breadth"),
+        (["study", "breadth"], 2, "Invalid value for 'study': 'breadth' is not one of 'width'"),
         (["study", "width", "--colour"], 2, "--colour"),
         (["study", "width", "--threads", "0"], 2, "--threads"),
         (["study", "width", "--device", "mps"], 1, "must be cpu, cuda, cuda:N or auto; got mps"),
