@@ -14,9 +14,7 @@ from rich.console import Console
 
 from lmc_fast.cli import main
 from lmc_fast.studies.comparison import (
-    INDEX,
     Comparison,
-    is_comparison,
     load_comparison,
     read_comparison,
     shipped,
@@ -30,7 +28,7 @@ from lmc_fast.studies.plot_comparison import comparison_figure
 from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.store import Probe, create
-from lmc_fast.studies.store_format import DATABASE
+from lmc_fast.studies.store_format import DATABASE, INDEX, is_comparison
 from lmc_fast.studies.tasks import make_task
 
 ALL = [(study, name) for study in ("width", "learning-rate") for name in shipped(study)]
@@ -102,6 +100,61 @@ def test_errors_say_what_to_give(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_comparison(study, name, vary=vary)
+
+
+@pytest.mark.parametrize(
+    ("name", "vary", "overrides", "message"),
+    [
+        ("teacher", [], ["steps=500"], "'teacher' 'steps' is set by every variant: drop them"),
+        ("teacher", [], ["widths=[21,22]"], "'widths' is set by every variant"),
+        ("dimension", [], ["problem.d=7"], "'problem.d' is set by every variant"),
+        ("dimension", [], ["problem=7"], "'problem' is set by every variant"),
+        ("training", [], ["pairs=2", "lr=3"], "'lr' is set by w2 trained, SGD, batch 16, SGD, ba"),
+        (None, ["lr=[2,4]"], ["lr=3"], "in the comparison 'lr' 'lr' is set by every variant"),
+    ],
+)
+def test_settings_that_variants_set_are_refused(
+    name: str | None, vary: list[str], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"without effect.*{message}"):
+        load_comparison("width", name, vary=vary, overrides=overrides)
+
+
+def test_a_file_gives_what_variants_leave_open(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("steps = 700\n")
+    with pytest.raises(ConfigError, match="'steps' is set by every variant"):
+        load_comparison("width", "teacher", file=file)
+    shared = load_comparison("width", "dimension", file=file).variants
+    assert {cast("WidthConfig", variant.config).steps for variant in shared} == {700}
+    varied = load_comparison("width", None, vary=["steps=[5,6]"], file=file).variants
+    assert [cast("WidthConfig", variant.config).steps for variant in varied] == [5, 6]
+
+
+def test_shipped_comparisons_are_not_of_images() -> None:
+    told = "'width' has the settings of a teacher's students; got data 'digits': give --vary"
+    with pytest.raises(ConfigError, match=told):
+        load_comparison("learning-rate", "width", data="digits")
+    with pytest.raises(ConfigError, match=told):
+        load_comparison("learning-rate", "width", overrides=["problem.data=digits"])
+    varied = load_comparison("learning-rate", None, vary=["width=[8,9]"], data="digits")
+    assert {variant.config.pairs for variant in varied.variants} == {12}
+
+
+def test_a_comparison_is_not_taken_for_a_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
+    folder = str(filled(tmp_path, chosen))
+    for words in (["export", folder], ["report", folder], ["study", "width", "--out", folder],
+                  ["plot", str(tmp_path / "pairs-2"), "--theory", folder]):  # fmt: skip
+        assert main(words) == 1
+        told = capsys.readouterr().err
+        assert f"is a comparison: give the folder of one of its studies, such as {folder}" in told
+    assert main(["plot", folder, "--theory", str(tmp_path / "pairs-2")]) == 1
+    assert "--theory goes with one study" in capsys.readouterr().err
+    assert main(["plot", str(tmp_path / "pairs-2"), "--theory", str(tmp_path / "pairs-3")]) == 1
+    assert "pairs-3 holds a width study, not a theory study" in capsys.readouterr().err
 
 
 def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) -> None:

@@ -331,10 +331,14 @@ def test_digits_are_the_default_and_settings_come_back() -> None:
 
 
 def test_studies_are_not_mistaken_for_each_other(tmp_path: Path, folder: Path) -> None:
-    with open_existing(folder) as store, pytest.raises(StoreError, match="use summarise_depth"):
+    told = "holds a depth study, not a study of trained students"
+    with open_existing(folder) as store, pytest.raises(StoreError, match=told):
         summarise(store)
     create(tmp_path, load_config("width"), {"barrier_gap": "REAL"}).close()
-    with open_existing(tmp_path) as store, pytest.raises(StoreError, match="the study 'width'"):
+    with (
+        open_existing(tmp_path) as store,
+        pytest.raises(StoreError, match="a width study, not a depth"),
+    ):
         summarise_depth(store)
 
 

@@ -266,11 +266,15 @@ def test_images_and_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_studies_are_not_mistaken_for_each_other(tmp_path: Path, folder: Path) -> None:
-    with open_existing(folder) as store, pytest.raises(StoreError, match="use summarise_theory"):
+    told = "holds a theory study, not a study of trained students"
+    with open_existing(folder) as store, pytest.raises(StoreError, match=told):
         summarise(store)
     width = load_config("width")
     create(tmp_path, width, {"barrier_gap": "REAL"}).close()
-    with open_existing(tmp_path) as store, pytest.raises(StoreError, match="the study 'width'"):
+    with (
+        open_existing(tmp_path) as store,
+        pytest.raises(StoreError, match="a width study, not a theory"),
+    ):
         summarise_theory(store)
 
 
