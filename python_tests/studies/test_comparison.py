@@ -172,6 +172,32 @@ def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) ->
     assert "0 of 100" in written
 
 
+def test_the_table_says_where_the_fewest_neurons_live(tmp_path: Path) -> None:
+    """What differs at one m / M may be how many of the m are left."""
+    chosen = load_comparison("width", None, vary=["pairs=[12,20]"], overrides=["widths=[6,10,20]"])
+    filled(tmp_path, chosen)
+    with sqlite3.connect(tmp_path / "pairs-12" / DATABASE) as connection:
+        connection.execute("UPDATE cells SET alive_a = 7, alive_b = 8 WHERE width = 10")
+        connection.execute("UPDATE cells SET alive_a = 19 WHERE width = 20")
+    connection.close()
+    written = text_of(tmp_path)
+    assert "75.0% (m = 10)" in written
+    assert "100.0% (m = 6)" in written
+
+
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_too_few_pairs_for_intervals_are_named(study: StudyName, tmp_path: Path) -> None:
+    few = load_comparison(study, None, vary=["problem.d=[5,6]"], overrides=["pairs=9"])
+    enough = load_comparison(study, None, vary=["problem.d=[5,6]"], overrides=["pairs=10"])
+    for name, chosen, told in (("few", few, True), ("enough", enough, False)):
+        written = text_of(filled(tmp_path / name, chosen))
+        assert ("too few pairs for intervals (below 10)" in written) == told
+        assert ("95% bootstrap intervals over pairs" in written) != told
+        with style():
+            title = comparison_figure(read_comparison(tmp_path / name)).get_suptitle()
+        assert ("9 pairs each (seeds 0 to 17), too few for intervals" in title) == told
+
+
 def test_a_study_that_has_not_begun_is_left_out(tmp_path: Path) -> None:
     chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
     filled(tmp_path, chosen, skip="pairs = 3")
