@@ -285,6 +285,30 @@ def test_the_command_runs_resumes_and_draws(
     assert "is a comparison" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("study", "columns", "words"),
+    [
+        ("width", "m learning rate steps pairs finished", ["4 1 4,000 3 0", "a pair of students"]),
+        ("theory", "m death rates pairs finished", ["4 0, 0.2 3 0", "at each death rate"]),
+        ("depth", "m architectures learning rate steps pairs finished",
+         ["4 mlp2, cnn 0.003 200 3 0", "of each architecture, 4 networks"]),
+    ],
+)  # fmt: skip
+def test_a_dry_run_has_the_columns_of_its_kind_and_the_folder_in_one_piece(
+    study: str, columns: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"theory": ["deaths=[0,0.2]", "problem.teacher_width=2"],
+           "depth": ['architectures=["mlp2","cnn"]']}  # fmt: skip
+    given = [f"--set={text}" for text in ["pairs=3", "widths=[4]", *own.get(study, [])]]
+    folder = str(tmp_path / "a-long-name-[of]-many-parts" / "and-another-one" / ("x" * 90))
+    assert main(["study", study, *given, "--dry-run", "--out", folder]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == f"{study}: {folder}"
+    assert lines[1] == columns
+    assert lines[2] == words[0]
+    assert words[1] in " ".join(lines[4:])
+
+
 def test_a_dry_run_of_step_sizes_knows_the_threshold_once_it_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,8 +106,10 @@ def test_a_dry_run_lists_widths_and_steps(capsys: pytest.CaptureFixture[str]) ->
     words = [word for text in TINY for word in ("--set", text)]
     assert main(["study", "depth", *words, "--dry-run"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["4", "0.003", "30", "2", "0"] in lines
-    assert ["8", "0.003", "30", "2", "0"] in lines
+    names = [f"{name}," for name in config().architectures]
+    names[-1] = names[-1].rstrip(",")
+    assert ["4", *names, "0.003", "30", "2", "0"] in lines
+    assert ["8", *names, "0.003", "30", "2", "0"] in lines
 
 
 def test_torchs_threads_are_left_as_they_were(folder: Path) -> None:
