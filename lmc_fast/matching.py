@@ -15,7 +15,7 @@ from .canonical import canonicalize
 from .host_copies import on_host
 from .inner_kernel import kernel_from_inner
 from .losses import check_inputs, check_option
-from .permutation_check import check_same_functions
+from .permutation_check import check_reordering, reorder
 from .sampled_cost import sampled_deficit_cost
 from .weights import Weights, as_weights, check_no_biases, check_same_architecture, has_biases
 
@@ -62,10 +62,7 @@ class Matching:
         A few inputs are run through both, and a RuntimeError names the pair if their outputs differ
         by more than rounding.
         """
-        given = as_weights(b, "b")
-        moved = given.permuted(self.perm)
-        check_same_functions(given, moved, "b")
-        return moved
+        return reorder(as_weights(b, "b"), self.perm, "b")
 
 
 def match(
@@ -112,7 +109,8 @@ def match(
     A pair is matched alone: the others in the stack do not change its costs. Pairs whose matrices
     fit into 256 MiB together are assigned side by side, on the threads. Networks on a GPU have
     their costs computed there, and assigned on the CPU: one group's while the next pair's costs are
-    computed.
+    computed. Every permutation is checked: a RuntimeError names a pair whose b would compute
+    something else on a few inputs.
 
     gap : for w2 = 1, |u_i| + |v_j| - |u_i + v_j|: for rotation-invariant inputs the mean of
         (relu(u.x) + relu(v.x)) / 2 - relu((u + v).x / 2) is proportional to it. It is zero when
@@ -153,6 +151,7 @@ def match(
         with torch.no_grad():
             matrices = on_host(pairs, _cost_matrix(a, b, cost, x), a.w1.device)
             perm, costs = _assign_all(matrices, pairs, m)
+    check_reordering(b, perm, "b")
     return Matching(perm, costs, time.perf_counter() - started, cost)
 
 
