@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from .assignment import assign
+from .assignment import assign, assign_factors
 from .canonical import canonicalize
 from .host_copies import on_host
 from .inner_kernel import kernel_from_inner
@@ -27,6 +27,9 @@ _BLOCK = 4096
 
 # Bytes of cost matrices that are kept to be assigned side by side, on the threads.
 _MATRICES = 1 << 28
+
+# Inner products of so few numbers take less time than it takes to write and read so wide a matrix.
+_LEAST_WIDE, _MOST_FACTORS = 2048, 24
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ def match(
         samples, biases included, in O(m^2 n) operations; see :mod:`lmc_fast.sampled_cost`.
     weights : minus the inner product of all weights of the two neurons (incoming, bias, outgoing;
         a constant w2 adds a constant): weight matching of Ainsworth, Hayase, Srinivasa, Git
-        Re-Basin, ICLR 2023, arXiv 2209.04836, exact for one hidden layer.
+        Re-Basin, ICLR 2023, arXiv 2209.04836, exact for one hidden layer. For m >= 2048 neurons of
+        at most 24 weights there is no (m, m) matrix, see :func:`lmc_fast.assign_factors`.
     activations : minus the mean over x of the product of the two activations: their activation
         matching.
     none, random : the identity, and a uniformly random permutation.
@@ -129,7 +133,7 @@ def match(
     check_option(cost, "cost", COSTS)
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
-    pairs, m, d, _ = a.sizes
+    pairs, m, d, c = a.sizes
     if (x is None and cost == "activations") or (x is not None and cost not in _WITH_X):
         raise ValueError(
             "x (n, d) goes with cost='activations', which needs it, and with 'gap', and with no "
@@ -147,6 +151,8 @@ def match(
                 generator = np.random.default_rng((seed, p))
                 perm[p] = torch.from_numpy(generator.permutation(m))
         costs = torch.full((pairs,), torch.nan, dtype=torch.float64)
+    elif cost == "weights" and m >= _LEAST_WIDE and d + c + _biased(a, b) <= _MOST_FACTORS:
+        perm, costs = _assign_neurons(a, b)
     else:
         with torch.no_grad():
             matrices = on_host(pairs, _cost_matrix(a, b, cost, x), a.w1.device)
@@ -175,6 +181,15 @@ def _assign_all(matrices: Iterable[Tensor], pairs: int, m: int) -> tuple[Tensor,
             perm[p + 1 - count : p + 1] = solved.perm
             costs[p + 1 - count : p + 1] = solved.objective
     return perm, costs
+
+
+def _assign_neurons(a: Weights, b: Weights) -> tuple[Tensor, Tensor]:
+    """Permutations (P, m) and costs (P,) of ``"weights"``, without the matrices."""
+    with torch.no_grad():
+        pairs = [_neurons(a, b, p) for p in range(len(a.w1))]
+        ours, theirs = (torch.stack(side).cpu() for side in zip(*pairs, strict=True))
+    solved = assign_factors(ours, theirs)
+    return solved.perm, solved.objective
 
 
 def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callable[[int], Tensor]:
@@ -256,11 +271,24 @@ def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _weights_cost(a: Weights, b: Weights, p: int) -> Tensor:
-    a, b = a.alone(p), b.alone(p)
-    inner = a.w1.double() @ b.w1.double().T + a.w2.double().T @ b.w2.double()
-    if a.b1 is not None and b.b1 is not None:
-        inner = inner + a.b1.double()[:, None] * b.b1.double()
-    return -inner
+    ours, theirs = _neurons(a, b, p)
+    return -(ours @ theirs.T)
+
+
+def _biased(a: Weights, b: Weights) -> bool:
+    """Whether biases have products: absent ones are zero."""
+    return a.b1 is not None and b.b1 is not None
+
+
+def _neurons(a: Weights, b: Weights, p: int) -> tuple[Tensor, Tensor]:
+    """All weights of each neuron of pair p, in float64: twice (m, d + c), with biases one more."""
+    biased = _biased(a, b)
+
+    def rows(net: Weights) -> Tensor:
+        parts = [net.w1, net.w2.T, *([net.b1[:, None]] if biased and net.b1 is not None else [])]
+        return torch.cat([part.double() for part in parts], 1)
+
+    return rows(a.alone(p)), rows(b.alone(p))
 
 
 def _activations_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
