@@ -9,11 +9,11 @@ from torch import Tensor
 
 from .curves import PathLosses, as_alphas
 from .losses import check_inputs, check_option
-from .matching import Matching
+from .matching import Matching, measured_on_inputs
 from .matching import match as match_neurons
 from .ops.path_losses import path_losses
 from .ops.population_path_losses import population_path_losses
-from .weights import Weights, as_teacher, as_weights, check_same_architecture, has_biases
+from .weights import Weights, as_teacher, as_weights, check_same_architecture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,6 +218,6 @@ def barrier(
     if isinstance(match, Matching):
         matching = match
     else:
-        measured = match == "activations" or (match == "gap" and (has_biases(a) or has_biases(b)))
+        measured = measured_on_inputs(match, a, b)
         matching = match_neurons(a, b, match, x if measured else None, seed)
     return Barrier(*measure(matching.apply(b)), definition, matching, naive)

@@ -12,6 +12,7 @@ from .curves import as_alphas
 from .inner_kernel import weighted_kernels
 from .matching import Matching
 from .ops.population_path_losses import population_path_losses
+from .permutation_check import check_reordering
 from .reference.population_loss import input_scale
 from .weights import Teacher, as_teacher, as_weights, check_same_architecture
 
@@ -102,6 +103,7 @@ def best_matching(
                 left, height = left[keep], height[keep]
             best = int((height == height.min()).to(torch.int8).argmax())
             perm[p], least[p] = left[best], height[best]
+    check_reordering(b, perm, "b")
     return Matching(perm, least, time.perf_counter() - started, "best")
 
 

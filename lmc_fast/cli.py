@@ -63,7 +63,8 @@ def _explain(error: Exception) -> int:
     message = getattr(error, "format_message", None)
     if message is not None:
         # Where no command was given the help was printed, and there is no message.
-        if text := message():
+        # Typer hands on what pydantic says of a value.
+        if text := message().replace("Value error, ", ""):
             _say(f"error: {text} (see lmc-fast --help)")
         return int(getattr(error, "exit_code", MISUSED))
     if isinstance(error, ValueError | TypeError | OSError | ImportError) or _is_study_error(error):

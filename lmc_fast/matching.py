@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from .assignment import assign
+from .assignment import assign, assign_factors
 from .canonical import canonicalize
 from .host_copies import on_host
 from .inner_kernel import kernel_from_inner
 from .losses import check_inputs, check_option
-from .permutation_check import check_same_functions
+from .permutation_check import check_reordering, reorder
 from .sampled_cost import sampled_deficit_cost
-from .weights import Weights, as_weights, check_no_biases, check_same_architecture
+from .weights import Weights, as_weights, check_no_biases, check_same_architecture, has_biases
 
 COSTS = ("gap", "weights", "activations", "none", "random")
 _WITH_X = ("gap", "activations")
@@ -27,6 +27,9 @@ _BLOCK = 4096
 
 # Bytes of cost matrices that are kept to be assigned side by side, on the threads.
 _MATRICES = 1 << 28
+
+# Inner products of so few numbers take less time than it takes to write and read so wide a matrix.
+_LEAST_WIDE, _MOST_FACTORS = 2048, 24
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,7 @@ class Matching:
         A few inputs are run through both, and a RuntimeError names the pair if their outputs differ
         by more than rounding.
         """
-        given = as_weights(b, "b")
-        moved = given.permuted(self.perm)
-        check_same_functions(given, moved, "b")
-        return moved
+        return reorder(as_weights(b, "b"), self.perm, "b")
 
 
 def match(
@@ -112,7 +112,8 @@ def match(
     A pair is matched alone: the others in the stack do not change its costs. Pairs whose matrices
     fit into 256 MiB together are assigned side by side, on the threads. Networks on a GPU have
     their costs computed there, and assigned on the CPU: one group's while the next pair's costs are
-    computed.
+    computed. Every permutation is checked: a RuntimeError names a pair whose b would compute
+    something else on a few inputs.
 
     gap : for w2 = 1, |u_i| + |v_j| - |u_i + v_j|: for rotation-invariant inputs the mean of
         (relu(u.x) + relu(v.x)) / 2 - relu((u + v).x / 2) is proportional to it. It is zero when
@@ -123,7 +124,8 @@ def match(
         samples, biases included, in O(m^2 n) operations; see :mod:`lmc_fast.sampled_cost`.
     weights : minus the inner product of all weights of the two neurons (incoming, bias, outgoing;
         a constant w2 adds a constant): weight matching of Ainsworth, Hayase, Srinivasa, Git
-        Re-Basin, ICLR 2023, arXiv 2209.04836, exact for one hidden layer.
+        Re-Basin, ICLR 2023, arXiv 2209.04836, exact for one hidden layer. For m >= 2048 neurons of
+        at most 24 weights there is no (m, m) matrix, see :func:`lmc_fast.assign_factors`.
     activations : minus the mean over x of the product of the two activations: their activation
         matching.
     none, random : the identity, and a uniformly random permutation.
@@ -131,7 +133,7 @@ def match(
     check_option(cost, "cost", COSTS)
     a, b = as_weights(a, "a"), as_weights(b, "b")
     check_same_architecture(a, b)
-    pairs, m, d, _ = a.sizes
+    pairs, m, d, c = a.sizes
     if (x is None and cost == "activations") or (x is not None and cost not in _WITH_X):
         raise ValueError(
             "x (n, d) goes with cost='activations', which needs it, and with 'gap', and with no "
@@ -149,11 +151,19 @@ def match(
                 generator = np.random.default_rng((seed, p))
                 perm[p] = torch.from_numpy(generator.permutation(m))
         costs = torch.full((pairs,), torch.nan, dtype=torch.float64)
+    elif cost == "weights" and m >= _LEAST_WIDE and d + c + _biased(a, b) <= _MOST_FACTORS:
+        perm, costs = _assign_neurons(a, b)
     else:
         with torch.no_grad():
             matrices = on_host(pairs, _cost_matrix(a, b, cost, x), a.w1.device)
             perm, costs = _assign_all(matrices, pairs, m)
+    check_reordering(b, perm, "b")
     return Matching(perm, costs, time.perf_counter() - started, cost)
+
+
+def measured_on_inputs(cost: str, a: Weights, b: Weights) -> bool:
+    """Whether a cost of these networks is a mean over inputs x, and has no closed form."""
+    return cost == "activations" or (cost == "gap" and (has_biases(a) or has_biases(b)))
 
 
 def _assign_all(matrices: Iterable[Tensor], pairs: int, m: int) -> tuple[Tensor, Tensor]:
@@ -171,6 +181,15 @@ def _assign_all(matrices: Iterable[Tensor], pairs: int, m: int) -> tuple[Tensor,
             perm[p + 1 - count : p + 1] = solved.perm
             costs[p + 1 - count : p + 1] = solved.objective
     return perm, costs
+
+
+def _assign_neurons(a: Weights, b: Weights) -> tuple[Tensor, Tensor]:
+    """Permutations (P, m) and costs (P,) of ``"weights"``, without the matrices."""
+    with torch.no_grad():
+        pairs = [_neurons(a, b, p) for p in range(len(a.w1))]
+        ours, theirs = (torch.stack(side).cpu() for side in zip(*pairs, strict=True))
+    solved = assign_factors(ours, theirs)
+    return solved.perm, solved.objective
 
 
 def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callable[[int], Tensor]:
@@ -252,11 +271,24 @@ def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _weights_cost(a: Weights, b: Weights, p: int) -> Tensor:
-    a, b = a.alone(p), b.alone(p)
-    inner = a.w1.double() @ b.w1.double().T + a.w2.double().T @ b.w2.double()
-    if a.b1 is not None and b.b1 is not None:
-        inner = inner + a.b1.double()[:, None] * b.b1.double()
-    return -inner
+    ours, theirs = _neurons(a, b, p)
+    return -(ours @ theirs.T)
+
+
+def _biased(a: Weights, b: Weights) -> bool:
+    """Whether biases have products: absent ones are zero."""
+    return a.b1 is not None and b.b1 is not None
+
+
+def _neurons(a: Weights, b: Weights, p: int) -> tuple[Tensor, Tensor]:
+    """All weights of each neuron of pair p, in float64: twice (m, d + c), with biases one more."""
+    biased = _biased(a, b)
+
+    def rows(net: Weights) -> Tensor:
+        parts = [net.w1, net.w2.T, *([net.b1[:, None]] if biased and net.b1 is not None else [])]
+        return torch.cat([part.double() for part in parts], 1)
+
+    return rows(a.alone(p)), rows(b.alone(p))
 
 
 def _activations_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:

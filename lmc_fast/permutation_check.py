@@ -10,6 +10,45 @@ from .weights import Weights, can_read
 _PROBES = 4
 
 
+def reorder(net: Weights, perm: Tensor, name: str) -> Weights:
+    """``net.permuted(perm)``, checked by :func:`check_same_functions`."""
+    moved = net.permuted(perm)
+    check_same_functions(net, moved, name)
+    return moved
+
+
+def check_reordering(net: Weights, perm: Tensor, name: str) -> None:
+    """Raise RuntimeError unless the networks compute the same with their neurons in another order.
+
+    The reordered weights are not made: neurons are moved after their activations on the same few
+    inputs were computed, once for both orders, in O(P m (d + c)) operations.
+
+    Parameters
+    ----------
+    net : Weights
+        P networks.
+    perm : int64 Tensor, shape (P, m)
+        Neuron ``perm[p, i]`` moves to place i.
+    name : str
+        What the error calls them.
+
+    Notes
+    -----
+    Only the sums over neurons differ, by at most 2 m eps |w2| relu(w1 x + b1).
+    """
+    if not can_read(net.w1):
+        return
+    pairs, m, _, c = net.sizes
+    order = perm.to(net.w1.device)[:, None]
+    with torch.no_grad():
+        active, out = _activations(net, _probes(net)), net.w2.double()
+        moved = active.gather(2, order.expand(pairs, _PROBES, m))
+        out_moved = out.gather(2, order.expand(pairs, c, m))
+        allowed = 2 * m * torch.finfo(torch.float64).eps * (active @ out.abs().mT)
+        wrong = (active @ out.mT - moved @ out_moved.mT).abs() > allowed
+    _judge(wrong, name)
+
+
 def check_same_functions(before: Weights, after: Weights, name: str) -> None:
     """Raise RuntimeError unless the two stacks compute the same on a few fixed inputs.
 
@@ -33,13 +72,24 @@ def check_same_functions(before: Weights, after: Weights, name: str) -> None:
     if not can_read(before.w1):
         return
     _, m, d, _ = before.sizes
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(_PROBES, d, generator=generator, dtype=torch.float64).to(before.w1.device)
+    x = _probes(before)
     with torch.no_grad():
         magnitude = _outputs(_absolute(before), x.abs())
         allowed = 2 * (m + d + 2) * torch.finfo(torch.float64).eps * magnitude
         # Numbers that overflow give NaN, which proves nothing.
         wrong = (_outputs(before, x) - _outputs(after, x)).abs() > allowed
+    _judge(wrong, name)
+
+
+def _probes(net: Weights) -> Tensor:
+    """Inputs (n, d) in float64, on the network's device."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(_PROBES, net.sizes[2], generator=generator, dtype=torch.float64)
+    return x.to(net.w1.device)
+
+
+def _judge(wrong: Tensor, name: str) -> None:
+    """Raise RuntimeError for the first pair of which anything is wrong: (P, n, c)."""
     if bool(wrong.any()):
         pair = int(wrong.flatten(1).any(1).nonzero()[0])
         raise RuntimeError(
@@ -54,10 +104,13 @@ def _absolute(net: Weights) -> Weights:
     return Weights(net.w1.abs(), b1, net.w2.abs(), b2)
 
 
+def _activations(net: Weights, x: Tensor) -> Tensor:
+    """relu(w1 x + b1) in float64: (P, n, m)."""
+    z = x @ net.w1.double().mT
+    return (z if net.b1 is None else z + net.b1.double()[:, None]).relu()
+
+
 def _outputs(net: Weights, x: Tensor) -> Tensor:
     """f(x) in float64: (P, n, c)."""
-    z = x @ net.w1.double().mT
-    if net.b1 is not None:
-        z = z + net.b1.double()[:, None]
-    f: Tensor = z.relu() @ net.w2.double().mT
+    f: Tensor = _activations(net, x) @ net.w2.double().mT
     return f if net.b2 is None else f + net.b2.double()[:, None]

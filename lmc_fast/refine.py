@@ -13,6 +13,7 @@ from .barrier import barrier
 from .curves import as_alphas
 from .losses import check_inputs, check_targets
 from .matching import Matching
+from .permutation_check import reorder
 from .reference.population_loss import input_scale
 from .segment_moves import Moves, PopulationMoves, SampledMoves
 from .weights import Weights, as_permutation, as_teacher, as_weights, check_same_architecture
@@ -116,8 +117,9 @@ def refine(
     started = time.perf_counter()
 
     def judge(perm: Tensor) -> tuple[Tensor, Tensor]:
+        other = reorder(b, perm, "b")
         found = barrier(
-            a, b.permuted(perm), teacher=teacher, x=x, y=y, loss=loss, inputs=inputs, radius=radius
+            a, other, teacher=teacher, x=x, y=y, loss=loss, inputs=inputs, radius=radius
         )
         return found.height.cpu(), found.curve.losses[:, [0, -1]].cpu()
 

@@ -98,7 +98,7 @@ def test_settings_come_from_a_file_and_can_be_printed(tmp_path: Path, capsys: Ca
     ("arguments", "status", "message"),
     [
         (["fly"], 2, "fly"),
-        (["study", "breadth"], 2, "breadth"),
+        (["study", "breadth"], 2, "Invalid value for 'study': 'breadth' is not one of 'width'"),
         (["study", "width", "--colour"], 2, "--colour"),
         (["study", "width", "--threads", "0"], 2, "--threads"),
         (["study", "width", "--device", "mps"], 1, "must be cpu, cuda, cuda:N or auto; got mps"),
@@ -288,6 +288,27 @@ def test_barrier_on_images_shows_accuracy(tmp_path: Path, capsys: Capture) -> No
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("match", ["gap", "activations"])
+def test_networks_with_biases_are_matched_on_the_images(
+    match: str, tmp_path: Path, capsys: Capture
+) -> None:
+    weights = lmc_fast.init_students([0], 8, 64, scale=1.0, c=10)
+    w1, w2 = weights.w1[0], weights.w2[0]
+    b1, b2 = torch.linspace(-0.3, 0.3, 8).to(w1), torch.linspace(-1, 1, 10).to(w1)
+    order = torch.tensor([3, 0, 7, 1, 2, 6, 4, 5])
+    save_file({"w1": w1, "b1": b1, "w2": w2, "b2": b2}, tmp_path / "a.safetensors")
+    moved = {"w1": w1[order], "b1": b1[order], "w2": w2[:, order].contiguous(), "b2": b2}
+    save_file(moved, tmp_path / "b.safetensors")
+    files = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    assert main(["barrier", *files, "--data", "digits", "--match", match]) == 0
+    written = capsys.readouterr().out
+    assert f"neurons matched by '{match}'" in written
+    assert "100%" in written
+    told = fails(["barrier", *files, "--match", match], capsys)
+    assert f"--match {match}" in told
+    assert "needs images, which a teacher has none of" in told
+
+
 def test_a_studys_weights_know_their_problem(tmp_path: Path, capsys: Capture) -> None:
     setting = ["--set", "problem.teacher_width=3", "--set", "problem.teacher_seed=4"]
     assert main(["study", "width", *TINY, *setting, "--out", str(tmp_path)]) == 0
@@ -308,7 +329,7 @@ def test_a_studys_weights_know_their_problem(tmp_path: Path, capsys: Capture) ->
     [
         (["--save-plot", "curve.docx"], "--save-plot must end in .png or .svg"),
         (["--data", "digits"], "'problem.teacher_width' does not go with data 'digits': drop it"),
-        (["--match", "activations"], "x (n, d) goes with cost='activations'"),
+        (["--match", "activations"], "--match activations needs images, which a teacher has none"),
         (["--definition", "midpoint", "--alphas", "4"], "an even number of alphas"),
     ],
 )

@@ -177,6 +177,33 @@ def test_how_many_pairs_are_assigned_together_changes_no_bit(
     assert torch.equal(grouped.cost, together.cost)
 
 
+@pytest.mark.parametrize("biases", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_wide_networks_of_few_weights_are_matched_without_a_matrix(
+    monkeypatch: pytest.MonkeyPatch, biases: bool, dtype: torch.dtype
+) -> None:
+    def stacked(seed):
+        net = students(40, pairs=3, seed=seed, biases=biases)
+        return Weights(*(None if part is None else part.to(dtype) for part in net))
+
+    a, b = stacked(0), stacked(10)
+    by_matrix = match(a, b, "weights")
+    monkeypatch.setattr("lmc_fast.matching._LEAST_WIDE", 40)
+    # Four weights come in, two go out.
+    monkeypatch.setattr("lmc_fast.matching._MOST_FACTORS", 5 + biases)
+    assert torch.equal(match(a, b, "weights").cost, by_matrix.cost)
+    monkeypatch.setattr("lmc_fast.matching._MOST_FACTORS", 6 + biases)
+    monkeypatch.delattr("lmc_fast.matching._weights_cost")
+    found = match(a, b, "weights")
+    assert torch.equal(found.perm, by_matrix.perm)
+    assert_close(found.cost, by_matrix.cost, 1e-12)
+    for p in range(3):
+        alone = match(*(Weights(*(None if t is None else t[p : p + 1] for t in net))
+                        for net in (a, b)), "weights")  # fmt: skip
+        assert torch.equal(alone.perm[0], found.perm[p])
+        assert_close(alone.cost[0], found.cost[p], 0)
+
+
 def test_w2_of_one_pair_does_not_change_the_cost_of_another():
     w1a, w1b = students(5, pairs=2).w1, students(5, pairs=2, seed=10).w1
     w2 = torch.tensor([[[1.0]], [[2.0]]], dtype=torch.float64).expand(2, 1, 5)

@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from lmc_fast import Matching, Weights
-from lmc_fast.permutation_check import check_same_functions
+from lmc_fast import Matching, Weights, match, matching, refine, teacher
+from lmc_fast.permutation_check import check_reordering, check_same_functions
 
 
 def networks(P=3, m=50, d=7, c=2, dtype=torch.float64, biases=True):
@@ -53,6 +53,54 @@ def test_numbers_that_overflow_are_no_error():
     net.w1[0] = 1e300
     net.w2[0] = 1e300
     check_same_functions(net, net.permuted(orders(3, 50)), "b")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("P", "m"), [(1, 1), (3, 50), (2, 3000)])
+def test_an_order_is_checked_without_the_weights(P, m, dtype):
+    net = networks(P, m, dtype=dtype)
+    check_reordering(net, orders(P, m), "b")
+    if m > 1:
+        twice = orders(P, m)
+        twice[-1, 0] = twice[-1, 1]
+        with pytest.raises(RuntimeError, match=f"b, pair {P - 1}, computes another function"):
+            check_reordering(net, twice, "b")
+
+
+def test_orders_of_numbers_that_overflow_are_no_error():
+    net = networks()
+    net.w1[0] = 1e300
+    net.w2[0] = 1e300
+    check_reordering(net, orders(3, 50), "b")
+
+
+def broken(perm):
+    """Two places get one neuron, in the last pair."""
+    perm = perm.clone()
+    perm[-1, 0] = perm[-1, 1]
+    return perm
+
+
+@pytest.mark.parametrize("cost", ["gap", "weights", "activations"])
+def test_match_checks(cost, monkeypatch):
+    assigned = matching._assign_all
+
+    def wrong(*given):
+        perm, costs = assigned(*given)
+        return broken(perm), costs
+
+    monkeypatch.setattr(matching, "_assign_all", wrong)
+    x = None if cost == "weights" else torch.randn(20, 7, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="b, pair 2, computes another function"):
+        match(networks(), networks(m=50), cost, x)
+
+
+def test_refine_checks(monkeypatch):
+    a, b = (networks(2, m=6, biases=False, c=1) for _ in "ab")
+    given = match(a, b)
+    monkeypatch.setattr(Weights, "permuted", lambda self, perm: self._replace(w1=self.w1.flip(1)))
+    with pytest.raises(RuntimeError, match="b, pair 0, computes another function"):
+        refine(a, b, given, teacher=teacher(7, 3))
 
 
 def test_apply_checks(monkeypatch):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..barrier import Barrier, barrier_height
 from ..curves import PathLosses
-from ..matching import Matching, match
+from ..matching import Matching, match, measured_on_inputs
 from ..sparsity import participation_ratio
 from ..weights import Weights
 from .config import GridConfig, LearningRateConfig, StudyConfig, TeacherProblem
@@ -245,7 +245,7 @@ def _measure_accuracy(row: Row, name: str, split: str, i: int, result: Barrier) 
 
 
 def _match(task: Task, name: str, a: Weights, b: Weights, rows: Sequence[Row]) -> Matching:
-    x = task.matching_inputs if name == "activations" else None
+    x = task.matching_inputs if measured_on_inputs(name, a, b) else None
     if name != "random":
         return match(a, b, cost=name, x=x)
     # Drawn pair by pair from the pair's own seed, so that chunking does not change it.

@@ -19,12 +19,21 @@ from typing import Any, NamedTuple
 
 from .config import DataName, LearningRateConfig, StudyName, WidthConfig, cell_count
 from .errors import ConfigError, StoreError
-from .presets import PresetName, load_config, merge, parse_override
+from .presets import (
+    PresetName,
+    flatten,
+    load_config,
+    merge,
+    parse_override,
+    parse_overrides,
+    read_toml,
+)
 from .store import open_existing, reported
-from .store_format import DATABASE
+from .store_format import DATABASE, INDEX
 from .summary import Summary, summarise
 
-INDEX = "comparison.json"
+# What the shipped comparisons are of.
+_SHIPPED_DATA: DataName = "teacher"
 
 
 class Variant(NamedTuple):
@@ -70,7 +79,8 @@ def load_comparison(
     Raises
     ------
     ConfigError
-        No such comparison, both or neither of ``name`` and ``vary``, or a setting that is wrong.
+        No such comparison, both or neither of ``name`` and ``vary``, a setting that is wrong, or
+        one that the variants set themselves.
     """
     if not shipped(study):
         raise ConfigError(f"the study '{study}' has no comparisons: take width or learning-rate")
@@ -80,6 +90,7 @@ def load_comparison(
             + ", ".join(shipped(study))
         )
     question, common, layers = "", {}, {}
+    given = parse_overrides(overrides)
     if name is None:
         layers = _combinations(vary)
         name = ", ".join(text.partition("=")[0].strip() for text in vary)
@@ -89,6 +100,11 @@ def load_comparison(
         if name not in known:
             raise ConfigError(f"'{study}' has the comparisons {', '.join(known)}; got '{name}'")
         question, common, layers = (known[name][k] for k in ("question", "common", "variants"))
+        if file is not None:
+            # What is varied by hand lies over a file; what ships would silently do so.
+            given = merge(read_toml(file), given)
+        _check_data(name, data, given)
+    _check_free(name, given, layers)
     variants = []
     for label, layer in layers.items():
         config = load_config(
@@ -117,6 +133,39 @@ def shipped(study: str) -> dict[str, Any]:
     file = resources.files(__package__).joinpath("presets/comparisons.toml")
     found: dict[str, Any] = tomllib.loads(file.read_text("utf-8")).get(study, {})
     return found
+
+
+def _check_data(name: str, data: str | None, given: Mapping[str, Any]) -> None:
+    """Refuse images where the shipped settings are for a teacher's students."""
+    named = data or flatten(given).get("problem.data", _SHIPPED_DATA)
+    if named != _SHIPPED_DATA:
+        raise ConfigError(
+            f"the comparison '{name}' has the settings of a teacher's students; got data "
+            f"'{named}': give --vary KEY=[...] in place of '{name}'"
+        )
+
+
+def _check_free(name: str, given: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
+    """Refuse settings that have no effect, since variants set them to something else."""
+    setters: dict[str, list[str]] = {}
+    for label, layer in layers.items():
+        for key in flatten(given):
+            if any(_overlap(key, own) for own in flatten(layer)):
+                setters.setdefault(key, []).append(label)
+    if setters:
+        found = "; ".join(
+            f"'{key}' is set by " + ("every variant" if len(own) == len(layers) else ", ".join(own))
+            for key, own in setters.items()
+        )
+        raise ConfigError(
+            f"settings would be without effect, for in the comparison '{name}' {found}: drop them, "
+            "or compare by --vary KEY=[...]"
+        )
+
+
+def _overlap(key: str, other: str) -> bool:
+    """Whether two full names are one, or one is a table that the other is in."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def write_index(folder: Path, comparison: Comparison) -> None:
@@ -185,11 +234,6 @@ def read_comparison(folder: Path) -> ComparedSummaries:
         if sum(group.pairs for group in summary.groups) == cell_count(summary.config)
     ]
     return ComparedSummaries(question, found, tuple(x for x in places if x not in done))
-
-
-def is_comparison(folder: Path) -> bool:
-    """Whether a folder holds a comparison."""
-    return (folder / INDEX).is_file()
 
 
 def _combinations(vary: Sequence[str]) -> dict[str, dict[str, Any]]:

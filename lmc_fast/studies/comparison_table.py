@@ -9,7 +9,7 @@ from rich.table import Table
 from .comparison import ComparedSummaries
 from .config import TeacherProblem
 from .report import narrow_table
-from .statistics import Interval, short
+from .statistics import FEWEST, Interval, short
 from .summary import Group, Summary, pair_counts
 
 # A mean this far below that of the calmest step size is a transition.
@@ -26,15 +26,17 @@ def comparison_table(compared: ComparedSummaries) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for label, summary in compared.summaries.items():
         table.add_row(label, *(_rate_cells(summary) if rates else _width_cells(summary)))
-    table.caption = _RATE_CAPTION if rates else _WIDTH_CAPTION
+    how = [_intervals(compared), _RATE_CAPTION if rates else _WIDTH_CAPTION]
+    table.caption = "\n".join(how)
     return table
 
 
 _WIDTH_TITLES = ("pairs", "peak m", "peak m/M", "peak height", "tail exponent", "fitted on m",
-                 "loss/barrier", "left out")  # fmt: skip
+                 "loss/barrier", "least alive", "left out")  # fmt: skip
 _WIDTH_CAPTION = (
-    "95% bootstrap intervals over pairs; peak and tail of the best matching;\n"
+    "peak and tail of the best matching;\n"
     "loss/barrier: median endpoint loss over mean barrier, where it is largest beyond m = M;\n"
+    "least alive: mean share of neurons alive, at the width where it is least;\n"
     "left out: pairs with a student that failed or did not converge;\n"
     "peak m: of the widths sampled; *: the highest mean, no peak told from the ends;\n"
     "~: no straight line: the exponents of both halves of these widths differ"
@@ -46,6 +48,14 @@ _RATE_CAPTION = (
     "the neurons alive at the calmest are dead; both in units of the divergence threshold;\n"
     "barriers of the best matching, means over pairs; least: over step sizes below the threshold"
 )
+
+
+def _intervals(compared: ComparedSummaries) -> str:
+    """Of what there are intervals, or why there are none."""
+    groups = [group for summary in compared.summaries.values() for group in summary.groups]
+    if not any(len(group.sound) >= FEWEST for group in groups):
+        return f"too few pairs for intervals (below {FEWEST});"
+    return f"95% bootstrap intervals over pairs, of {FEWEST} or more;"
 
 
 def _width_cells(summary: Summary) -> list[str]:
@@ -73,7 +83,17 @@ def _width_cells(summary: Summary) -> list[str]:
         cells.append(f"{tail.first} to {tail.last}")
     left = summary.residual()
     cells.append("-" if left is None else f"{short(left.high)} (m = {left.high_width})")
+    cells.append(_least_alive(summary))
     return [*cells, f"{lost} of {pairs:,}"]
+
+
+def _least_alive(summary: Summary) -> str:
+    counts = [(group.student_values("alive"), group.width) for group in summary.groups]
+    shares = [(float(np.mean(alive)) / m, m) for alive, m in counts if len(alive)]
+    if not shares:
+        return "-"
+    share, m = min(shares)
+    return f"{share:.1%} (m = {m})"
 
 
 def _rate_cells(summary: Summary) -> list[str]:

@@ -179,8 +179,8 @@ class StudyConfig(GridConfig):
             )
         if self.method == "adam" and teacher:
             raise ValueError(
-                "method 'adam' trains on images; with a teacher take method = 'population_gd' or "
-                "'sgd'"
+                "method 'adam' trains on images; with a teacher take method = 'population_gd', "
+                "'sgd', or 'gd' with problem.samples"
             )
         batches = self.method in ("sgd", "adam")
         if batches != (self.batch_size is not None):

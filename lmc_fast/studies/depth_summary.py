@@ -91,7 +91,7 @@ def summarise_depth(store: Store) -> DepthSummary:
     """
     config = config_from_json(store.config_text)
     if not isinstance(config, DepthConfig):
-        raise StoreError(f"{store.folder} holds the study '{config.study}', not 'depth'")
+        raise store.not_of("a depth study")
     rows = store.rows()
     if not rows:
         raise StoreError(f"{store.folder} has no finished cell yet: run the study first")

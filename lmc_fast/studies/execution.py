@@ -96,13 +96,12 @@ def run_comparison(comparison: Comparison, folder: Path, means: Means, note: str
 
 def show_plan(config: AnyConfig, folder: Path, title: str = "") -> None:
     """Print every group of cells and how many of it are finished; nothing is computed."""
-    from rich.markup import escape
-
     from .plan import plan_table
     from .report import show
 
     table = plan_table(config, folder)
-    table.title = escape(f"{title or config.study}: {folder}")
+    # Not the table's title, which is broken at the table's width, within a path's words.
+    print(f"{title or config.study}: {folder}")
     show(table)
 
 

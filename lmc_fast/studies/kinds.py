@@ -7,7 +7,7 @@ What needs rich, matplotlib or plotly is imported when it is asked for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,6 +80,14 @@ class Kind(ABC):
     def settings(self, config: Any) -> list[tuple[int, float]]:
         """Width and step size of every group of cells."""
 
+    @abstractmethod
+    def plan(self, config: Any, m: int, lr: str) -> dict[str, str]:
+        """What a plan says of the cells of a width and step size, by the column's title."""
+
+    @abstractmethod
+    def cell(self, config: Any) -> str:
+        """What a cell is made of, in words."""
+
     def cost(self, config: Any, m: int) -> float:
         """Work of a pair in arbitrary units."""
         del config
@@ -116,6 +124,12 @@ class Trained(Kind):
     def settings(self, config: WidthConfig) -> list[tuple[int, float]]:
         """Of a width study; a learning-rate study has to find them."""
         return width.settings(config)
+
+    def plan(self, config: StudyConfig, m: int, lr: str) -> dict[str, str]:
+        return {"learning rate": lr, "steps": f"{config.steps_at(m):,}"}
+
+    def cell(self, config: StudyConfig) -> str:
+        return f"a pair of students, matched by {_listed(config.matchings)}"
 
     def cost(self, config: StudyConfig, m: int) -> float:
         problem = config.problem
@@ -186,6 +200,12 @@ class Theory(Kind):
     def settings(self, config: TheoryConfig) -> list[tuple[int, float]]:
         return theory.settings(config)
 
+    def plan(self, config: TheoryConfig, m: int, lr: str) -> dict[str, str]:
+        return {"death rates": _listed(f"{death:g}" for death in config.deaths)}
+
+    def cell(self, config: TheoryConfig) -> str:
+        return "a pair of random minima at each death rate; nothing is trained"
+
     def table(self, store: Store) -> Table:
         from .report_theory import theory_table
         from .theory_summary import summarise_theory
@@ -232,6 +252,14 @@ class Depth(Kind):
     def settings(self, config: DepthConfig) -> list[tuple[int, float]]:
         return depth.settings(config)
 
+    def plan(self, config: DepthConfig, m: int, lr: str) -> dict[str, str]:
+        names = _listed(config.architectures)
+        return {"architectures": names, "learning rate": lr, "steps": f"{config.steps:,}"}
+
+    def cell(self, config: DepthConfig) -> str:
+        count = len(config.architectures)
+        return f"a pair of networks of each architecture, {2 * count} networks"
+
     def cost(self, config: DepthConfig, m: int) -> float:
         # Below some hundred neurons a step's time is that of starting its operations.
         return 100.0 + m
@@ -272,6 +300,10 @@ _KINDS: Mapping[str, Kind] = {
     "theory": Theory(),
     "depth": Depth(),
 }
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def kind_of(config: GridConfig) -> Kind:

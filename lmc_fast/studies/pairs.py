@@ -12,6 +12,7 @@ import torch
 
 from ..barrier import Barrier
 from ..matching import match as match_neurons
+from ..matching import measured_on_inputs
 from ..weights import Weights, check_same_architecture
 from .checkpoints import checkpoint_metadata, load_checkpoint
 from .config import DataName
@@ -52,7 +53,8 @@ def measure_pair(
     Raises
     ------
     CheckpointError
-        A file that cannot be read, or files that were trained on different problems.
+        A file that cannot be read, files that were trained on different problems, or a matching
+        that needs images with a teacher.
     """
     ends = load_checkpoint(a), load_checkpoint(b)
     check_same_architecture(*ends)
@@ -61,7 +63,14 @@ def measure_pair(
     task = make_task(parse_config("width", settings), data_dir)
     if match is None:
         return task.barriers(*ends)
-    x = task.matching_inputs if match == "activations" else None
+    measured = measured_on_inputs(match, *ends)
+    if measured and task.matching_inputs is None:
+        biases = " of networks with biases" if match == "gap" else ""
+        raise CheckpointError(
+            f"--match {match}{biases} needs images, which a teacher has none of: name some with "
+            "--data digits or --data mnist, or take another --match"
+        )
+    x = task.matching_inputs if measured else None
     return task.barriers(*ends, match_neurons(*ends, cost=match, x=x))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from . import learning_rate
-from .config import AnyConfig, DepthConfig, LearningRateConfig, StudyConfig
+from .config import AnyConfig, LearningRateConfig
 from .kinds import kind_of
 from .learning_rate import Bracket, bracket_of
 from .report import narrow_table
@@ -18,7 +18,9 @@ from .store_format import DATABASE
 
 
 def plan_table(config: AnyConfig, folder: Path) -> Table:
-    """One line per width and step size; reads the folder if there is one, and writes nothing.
+    """One line per width and step size, in the kind's own columns.
+
+    It reads the folder if there is one, and writes nothing.
 
     Raises
     ------
@@ -26,22 +28,19 @@ def plan_table(config: AnyConfig, folder: Path) -> Table:
         The folder holds another configuration, or cannot be read.
     """
     bracket, finished = _there(config, folder)
+    kind = kind_of(config)
     table = narrow_table("")
-    for title in ("m", "learning rate", "steps", "pairs", "finished"):
-        table.add_column(title, justify="right", no_wrap=True)
     total = done = 0
     for m, lr, shown in _groups(config, bracket):
         there = finished[m, lr]
-        table.add_row(str(m), shown, _steps(config, m), str(config.pairs), str(there))
+        own = kind.plan(config, m, shown)
+        if not table.columns:
+            for title in ("m", *own, "pairs", "finished"):
+                table.add_column(title, justify="right", no_wrap=True)
+        table.add_row(str(m), *own.values(), str(config.pairs), str(there))
         total, done = total + config.pairs, done + there
-    table.caption = f"{total:,} cells, {done:,} finished"
+    table.caption = f"{total:,} cells, {done:,} finished\na cell: {kind.cell(config)}"
     return table
-
-
-def _steps(config: AnyConfig, m: int) -> str:
-    if isinstance(config, DepthConfig):
-        return f"{config.steps:,}"
-    return f"{config.steps_at(m):,}" if isinstance(config, StudyConfig) else "-"
 
 
 def _groups(config: AnyConfig, bracket: Bracket | None) -> list[tuple[int, float, str]]:

@@ -158,13 +158,17 @@ def _title(compared: ComparedSummaries) -> str:
     rows = [row for group in groups for row in group.rows]
     lost = sum(group.pairs - len(group.sound) for group in groups)
     banded = any(len(group.sound) >= FEWEST for group in groups)
-    bands = ", bands: 95% bootstrap intervals of means" if banded else ": too few for intervals"
+    bands = (
+        "bands: 95% bootstrap intervals of means"
+        if banded
+        else f"too few for intervals (below {FEWEST})"
+    )
     unfinished = ", ".join(compared.unfinished)
     matchings = " or ".join(sorted({summary.best_matching() for summary in summaries}))
     lines = [
         compared.question,
         describe_all([summary.config for summary in summaries]),
-        f"{pair_counts(groups)} pairs each (seeds {low} to {high}){bands}",
+        f"{pair_counts(groups)} pairs each (seeds {low} to {high}), {bands}",
         *hollow(len(group.sound) for group in groups),
         *([f"not finished: {unfinished}"] if unfinished else []),
         f"matched by {matchings}; {lost:,} of {len(rows):,} pairs are left out (failed"

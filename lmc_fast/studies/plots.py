@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .comparison import is_comparison, read_comparison
+from .comparison import read_comparison
+from .errors import ConfigError
 from .kinds import Figures, kind_of
 from .plot_comparison import comparison_figure
 from .plot_style import save, style
 from .presets import config_from_json
 from .store import Store, open_existing, reported
+from .store_format import is_comparison
 from .theory_summary import same_problem, summarise_theory
 
 
@@ -41,6 +43,10 @@ def plot_study(folder: Path, out: Path | None = None, theory: Path | None = None
     """
     out = folder if out is None else out
     if is_comparison(folder):
+        if theory is not None:
+            raise ConfigError(
+                f"--theory goes with one study; {folder} is a comparison: plot one of its studies"
+            )
         compared = read_comparison(folder)
         return _save({"comparison": lambda: comparison_figure(compared)}, out)
     with open_existing(folder) as store:

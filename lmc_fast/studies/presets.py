@@ -7,7 +7,6 @@ file, and overrides from the command line. A key that does not exist is refused.
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,12 +20,11 @@ from .config import (
     CONFIG_TYPES,
     AnyConfig,
     DataName,
-    DatasetProblem,
     GridConfig,
     StudyName,
-    TeacherProblem,
 )
 from .errors import ConfigError
+from .setting_faults import explain
 
 PresetName = Literal["quick", "full", "gpu"]
 
@@ -64,9 +62,8 @@ def load_config(
     ConfigError
         Unreadable TOML, an unknown key (the nearest valid one is named), or a value out of range.
     """
-    given = {} if file is None else _read_toml(file)
-    for text in overrides:
-        given = merge(given, parse_override(text))
+    given = {} if file is None else read_toml(file)
+    given = merge(given, parse_overrides(overrides))
     given = merge(merge(under or {}, given), over or {})
     if given.pop("study", study) != study:
         source = "--set study" if file is None else str(file)
@@ -108,7 +105,7 @@ def parse_config(study: str, settings: Mapping[str, Any]) -> AnyConfig:
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        lines = [_explain(kind, dict(fault)) for fault in error.errors(include_url=False)]
+        lines = [explain(kind, dict(fault), settings) for fault in error.errors(include_url=False)]
         raise ConfigError("; ".join(lines)) from None
 
 
@@ -135,10 +132,10 @@ def difference(stored: str, given: str) -> list[str]:
 
     What is absent from a text of an earlier version is at its default.
     """
-    old, new = _flatten(json.loads(stored)), _flatten(json.loads(given))
+    old, new = flatten(json.loads(stored)), flatten(json.loads(given))
     absent = "absent"
     try:
-        meant = _flatten(json.loads(config_from_json(stored).canonical()))
+        meant = flatten(json.loads(config_from_json(stored).canonical()))
     except ConfigError:
         meant = old
     return [
@@ -180,7 +177,8 @@ def _toml_line(key: str, value: Any) -> str:
     return f"{key} = {json.dumps('none' if value is None else value)}"
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """A configuration file as plain settings."""
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -204,6 +202,14 @@ def parse_override(text: str) -> dict[str, Any]:
     return result
 
 
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Several overrides as nested settings, the later over the earlier."""
+    given: dict[str, Any] = {}
+    for text in texts:
+        given = merge(given, parse_override(text))
+    return given
+
+
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of ``top`` laid over those of ``base``, table by table; "none" unsets."""
     merged = dict(base)
@@ -217,34 +223,12 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their full names, such as ``problem.d``."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _explain(kind: type[GridConfig], fault: Mapping[str, Any]) -> str:
-    where = list(fault["loc"])
-    if where[:1] == ["problem"]:
-        # pydantic puts the discriminator's value, "teacher" or so, behind it.
-        del where[1:2]
-    name = ".".join(str(part) for part in where)
-    if fault["type"] == "extra_forbidden":
-        known = list(kind.model_fields)
-        if where[0] == "problem":
-            data = fault["loc"][1]
-            models = TeacherProblem.model_fields, DatasetProblem.model_fields
-            own, other = models if data == "teacher" else models[::-1]
-            if where[1] in other:
-                return f"setting '{name}' does not go with data '{data}': drop it"
-            known = [f"problem.{key}" for key in own]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        return f"unknown setting '{name}'; the nearest valid one is '{near[0]}'"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "value_error":
-        return f"setting '{name}': {message}" if len(where) == 1 and name != "problem" else message
-    return f"setting '{name}': {message[0].lower()}{message[1:]}; got {fault['input']!r}"

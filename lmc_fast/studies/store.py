@@ -13,6 +13,7 @@ the same key is ignored, which is harmless since equal keys have equal measureme
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -37,6 +38,7 @@ from .store_format import (
     has_tables,
     keep_accuracies,
     make_tables,
+    refuse_comparison,
 )
 
 WEIGHTS = "weights"
@@ -121,6 +123,11 @@ class Store:
                 f"{self.folder} holds results of another configuration ({changes}): "
                 "give the same settings to resume it, or another --out"
             )
+
+    def not_of(self, wanted: str) -> StoreError:
+        """The error of a folder that holds another kind of study than ``wanted``."""
+        held = json.loads(self.config_text)["study"]
+        return StoreError(f"{self.folder} holds a {held} study, not {wanted}: give another folder")
 
     def finished(self) -> set[CellKey]:
         """Keys of the cells that have a row."""
@@ -237,8 +244,10 @@ def create(folder: Path, config: GridConfig, columns: Mapping[str, str]) -> Stor
     ------
     StoreError
         The folder holds another configuration (the difference is shown), or rows of another random
-        teacher, is read-only, is on a full disk, or its database is damaged or another program's.
+        teacher, is a comparison's, read-only, on a full disk, or its database is damaged or another
+        program's.
     """
+    refuse_comparison(folder)
     with reported(folder):
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(folder / DATABASE, timeout=BUSY_SECONDS, isolation_level=None)
@@ -278,11 +287,12 @@ def open_existing(folder: Path) -> Store:
     Raises
     ------
     StoreError
-        There is no store, it is empty, damaged or another program's, or some of its rows cannot be
-        read where it is.
+        There is no store but perhaps a comparison, it is empty, damaged or another program's, or
+        some of its rows cannot be read where it is.
     """
     path = folder / DATABASE
     if not path.is_file():
+        refuse_comparison(folder)
         raise StoreError(
             f"{folder} holds no study ({DATABASE} is missing): "
             "give the folder that 'lmc-fast study' printed"

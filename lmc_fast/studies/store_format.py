@@ -11,6 +11,7 @@ from .config import GridConfig, TeacherProblem
 from .errors import StoreError
 
 DATABASE = "study.sqlite"
+INDEX = "comparison.json"  # in a folder whose folders are studies
 # Written into the SQLite header, so that another program's database is recognised as foreign.
 _APPLICATION_ID = 0x4C4D4346  # "LMCF"
 _FORMAT = 2
@@ -23,6 +24,19 @@ _KEY_TYPES = {
     "seed_b": "INTEGER",
 }
 KEY = tuple(_KEY_TYPES)
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder holds a comparison."""
+    return (folder / INDEX).is_file()
+
+
+def refuse_comparison(folder: Path) -> None:
+    """Raise StoreError for the folder of a comparison where a study's is wanted."""
+    if is_comparison(folder):
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{DATABASE}"))
+        such = f", such as {folder / inside[0]}" if inside else ""
+        raise StoreError(f"{folder} is a comparison: give the folder of one of its studies{such}")
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

@@ -233,9 +233,7 @@ def summarise(store: Store) -> Summary:
     """
     config = config_from_json(store.config_text)
     if not isinstance(config, WidthConfig | LearningRateConfig):
-        raise StoreError(
-            f"{store.folder} holds the study '{config.study}': use summarise_{config.study}"
-        )
+        raise store.not_of("a study of trained students")
     rows = store.rows()
     if not rows:
         raise StoreError(f"{store.folder} has no finished cell yet: run the study first")

@@ -160,7 +160,7 @@ def summarise_theory(store: Store) -> TheorySummary:
     """
     config = config_from_json(store.config_text)
     if not isinstance(config, TheoryConfig):
-        raise StoreError(f"{store.folder} holds the study '{config.study}': use summarise")
+        raise store.not_of("a theory study")
     rows = store.rows()
     if not rows:
         raise StoreError(f"{store.folder} has no finished cell yet: run the study first")

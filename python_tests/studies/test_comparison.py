@@ -14,9 +14,7 @@ from rich.console import Console
 
 from lmc_fast.cli import main
 from lmc_fast.studies.comparison import (
-    INDEX,
     Comparison,
-    is_comparison,
     load_comparison,
     read_comparison,
     shipped,
@@ -30,7 +28,7 @@ from lmc_fast.studies.plot_comparison import comparison_figure
 from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.store import Probe, create
-from lmc_fast.studies.store_format import DATABASE
+from lmc_fast.studies.store_format import DATABASE, INDEX, is_comparison
 from lmc_fast.studies.tasks import make_task
 
 ALL = [(study, name) for study in ("width", "learning-rate") for name in shipped(study)]
@@ -104,6 +102,61 @@ def test_errors_say_what_to_give(
         load_comparison(study, name, vary=vary)
 
 
+@pytest.mark.parametrize(
+    ("name", "vary", "overrides", "message"),
+    [
+        ("teacher", [], ["steps=500"], "'teacher' 'steps' is set by every variant: drop them"),
+        ("teacher", [], ["widths=[21,22]"], "'widths' is set by every variant"),
+        ("dimension", [], ["problem.d=7"], "'problem.d' is set by every variant"),
+        ("dimension", [], ["problem=7"], "'problem' is set by every variant"),
+        ("training", [], ["pairs=2", "lr=3"], "'lr' is set by w2 trained, SGD, batch 16, SGD, ba"),
+        (None, ["lr=[2,4]"], ["lr=3"], "in the comparison 'lr' 'lr' is set by every variant"),
+    ],
+)
+def test_settings_that_variants_set_are_refused(
+    name: str | None, vary: list[str], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"without effect.*{message}"):
+        load_comparison("width", name, vary=vary, overrides=overrides)
+
+
+def test_a_file_gives_what_variants_leave_open(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("steps = 700\n")
+    with pytest.raises(ConfigError, match="'steps' is set by every variant"):
+        load_comparison("width", "teacher", file=file)
+    shared = load_comparison("width", "dimension", file=file).variants
+    assert {cast("WidthConfig", variant.config).steps for variant in shared} == {700}
+    varied = load_comparison("width", None, vary=["steps=[5,6]"], file=file).variants
+    assert [cast("WidthConfig", variant.config).steps for variant in varied] == [5, 6]
+
+
+def test_shipped_comparisons_are_not_of_images() -> None:
+    told = "'width' has the settings of a teacher's students; got data 'digits': give --vary"
+    with pytest.raises(ConfigError, match=told):
+        load_comparison("learning-rate", "width", data="digits")
+    with pytest.raises(ConfigError, match=told):
+        load_comparison("learning-rate", "width", overrides=["problem.data=digits"])
+    varied = load_comparison("learning-rate", None, vary=["width=[8,9]"], data="digits")
+    assert {variant.config.pairs for variant in varied.variants} == {12}
+
+
+def test_a_comparison_is_not_taken_for_a_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
+    folder = str(filled(tmp_path, chosen))
+    for words in (["export", folder], ["report", folder], ["study", "width", "--out", folder],
+                  ["plot", str(tmp_path / "pairs-2"), "--theory", folder]):  # fmt: skip
+        assert main(words) == 1
+        told = capsys.readouterr().err
+        assert f"is a comparison: give the folder of one of its studies, such as {folder}" in told
+    assert main(["plot", folder, "--theory", str(tmp_path / "pairs-2")]) == 1
+    assert "--theory goes with one study" in capsys.readouterr().err
+    assert main(["plot", str(tmp_path / "pairs-2"), "--theory", str(tmp_path / "pairs-3")]) == 1
+    assert "pairs-3 holds a width study, not a theory study" in capsys.readouterr().err
+
+
 def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) -> None:
     """Invented barriers are lr / m = 4 / m^2 times something of the pair."""
     chosen = load_comparison("width", None, vary=["pairs=[12,20]"],
@@ -117,6 +170,32 @@ def test_the_table_has_peak_and_exponent_of_every_width_study(tmp_path: Path) ->
     # 1e-9 over ten times 4 / 40^2 and the mean of the pairs' factors, 0.98 to 1.02.
     assert written.count("4.0e-8 (m = 40)") + written.count("3.9e-8 (m = 40)") == 2
     assert "0 of 100" in written
+
+
+def test_the_table_says_where_the_fewest_neurons_live(tmp_path: Path) -> None:
+    """What differs at one m / M may be how many of the m are left."""
+    chosen = load_comparison("width", None, vary=["pairs=[12,20]"], overrides=["widths=[6,10,20]"])
+    filled(tmp_path, chosen)
+    with sqlite3.connect(tmp_path / "pairs-12" / DATABASE) as connection:
+        connection.execute("UPDATE cells SET alive_a = 7, alive_b = 8 WHERE width = 10")
+        connection.execute("UPDATE cells SET alive_a = 19 WHERE width = 20")
+    connection.close()
+    written = text_of(tmp_path)
+    assert "75.0% (m = 10)" in written
+    assert "100.0% (m = 6)" in written
+
+
+@pytest.mark.parametrize("study", ["width", "learning-rate"])
+def test_too_few_pairs_for_intervals_are_named(study: StudyName, tmp_path: Path) -> None:
+    few = load_comparison(study, None, vary=["problem.d=[5,6]"], overrides=["pairs=9"])
+    enough = load_comparison(study, None, vary=["problem.d=[5,6]"], overrides=["pairs=10"])
+    for name, chosen, told in (("few", few, True), ("enough", enough, False)):
+        written = text_of(filled(tmp_path / name, chosen))
+        assert ("too few pairs for intervals (below 10)" in written) == told
+        assert ("95% bootstrap intervals over pairs" in written) != told
+        with style():
+            title = comparison_figure(read_comparison(tmp_path / name)).get_suptitle()
+        assert ("9 pairs each (seeds 0 to 17), too few for intervals" in title) == told
 
 
 def test_a_study_that_has_not_begun_is_left_out(tmp_path: Path) -> None:
@@ -217,6 +296,30 @@ def test_the_command_runs_resumes_and_draws(
     assert main(["export", str(tmp_path / "out" / "d-5")]) == 0
     assert main(["report", out]) == 1
     assert "is a comparison" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("study", "columns", "words"),
+    [
+        ("width", "m learning rate steps pairs finished", ["4 1 4,000 3 0", "a pair of students"]),
+        ("theory", "m death rates pairs finished", ["4 0, 0.2 3 0", "at each death rate"]),
+        ("depth", "m architectures learning rate steps pairs finished",
+         ["4 mlp2, cnn 0.003 200 3 0", "of each architecture, 4 networks"]),
+    ],
+)  # fmt: skip
+def test_a_dry_run_has_the_columns_of_its_kind_and_the_folder_in_one_piece(
+    study: str, columns: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"theory": ["deaths=[0,0.2]", "problem.teacher_width=2"],
+           "depth": ['architectures=["mlp2","cnn"]']}  # fmt: skip
+    given = [f"--set={text}" for text in ["pairs=3", "widths=[4]", *own.get(study, [])]]
+    folder = str(tmp_path / "a-long-name-[of]-many-parts" / "and-another-one" / ("x" * 90))
+    assert main(["study", study, *given, "--dry-run", "--out", folder]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == f"{study}: {folder}"
+    assert lines[1] == columns
+    assert lines[2] == words[0]
+    assert words[1] in " ".join(lines[4:])
 
 
 def test_a_dry_run_of_step_sizes_knows_the_threshold_once_it_is_found(

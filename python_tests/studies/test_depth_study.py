@@ -109,8 +109,10 @@ def test_a_dry_run_lists_widths_and_steps(capsys: pytest.CaptureFixture[str]) ->
     words = [word for text in TINY for word in ("--set", text)]
     assert main(["study", "depth", *words, "--dry-run"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["4", "0.003", "30", "2", "0"] in lines
-    assert ["8", "0.003", "30", "2", "0"] in lines
+    names = [f"{name}," for name in config().architectures]
+    names[-1] = names[-1].rstrip(",")
+    assert ["4", *names, "0.003", "30", "2", "0"] in lines
+    assert ["8", *names, "0.003", "30", "2", "0"] in lines
 
 
 def test_torchs_threads_are_left_as_they_were(folder: Path) -> None:
@@ -360,10 +362,14 @@ def test_digits_are_the_default_and_settings_come_back() -> None:
 
 
 def test_studies_are_not_mistaken_for_each_other(tmp_path: Path, folder: Path) -> None:
-    with open_existing(folder) as store, pytest.raises(StoreError, match="use summarise_depth"):
+    told = "holds a depth study, not a study of trained students"
+    with open_existing(folder) as store, pytest.raises(StoreError, match=told):
         summarise(store)
     create(tmp_path, load_config("width"), {"barrier_gap": "REAL"}).close()
-    with open_existing(tmp_path) as store, pytest.raises(StoreError, match="the study 'width'"):
+    with (
+        open_existing(tmp_path) as store,
+        pytest.raises(StoreError, match="a width study, not a depth"),
+    ):
         summarise_depth(store)
 
 

@@ -30,13 +30,18 @@ from lmc_fast.studies.plot_style import style
 from lmc_fast.studies.plot_theory import theory_figure
 from lmc_fast.studies.plot_width import width_figure
 from lmc_fast.studies.plots import plot_study
-from lmc_fast.studies.presets import load_config
+from lmc_fast.studies.presets import PresetName, load_config
 from lmc_fast.studies.provenance import PROVENANCE
 from lmc_fast.studies.report_theory import theory_lines, theory_table
 from lmc_fast.studies.runner import run_study
 from lmc_fast.studies.store import Row, create, open_existing
 from lmc_fast.studies.summary import summarise
-from lmc_fast.studies.theory_summary import TheoryGroup, TheorySummary, summarise_theory
+from lmc_fast.studies.theory_summary import (
+    TheoryGroup,
+    TheorySummary,
+    same_problem,
+    summarise_theory,
+)
 
 TINY = ["widths=[5,8,30]", "deaths=[0.0,0.2]", "pairs=6", "tail_from=5"]
 
@@ -288,11 +293,15 @@ def test_images_and_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_studies_are_not_mistaken_for_each_other(tmp_path: Path, folder: Path) -> None:
-    with open_existing(folder) as store, pytest.raises(StoreError, match="use summarise_theory"):
+    told = "holds a theory study, not a study of trained students"
+    with open_existing(folder) as store, pytest.raises(StoreError, match=told):
         summarise(store)
     width = load_config("width")
     create(tmp_path, width, {"barrier_gap": "REAL"}).close()
-    with open_existing(tmp_path) as store, pytest.raises(StoreError, match="the study 'width'"):
+    with (
+        open_existing(tmp_path) as store,
+        pytest.raises(StoreError, match="a width study, not a theory"),
+    ):
         summarise_theory(store)
 
 
@@ -346,6 +355,20 @@ def test_a_theory_study_that_lacks_the_width_or_the_rates_is_named(
     words = str(error.value).split("'")[1].split()[3:]
     overrides = [word for word in words if word != "--set"]
     assert max(config(*overrides).deaths) == float(last)
+
+
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_the_presets_reach_as_far_as_the_learning_rate_presets(preset: PresetName) -> None:
+    """Of whose 20 neurons four are dead at the largest step size before the threshold."""
+    minima, rates = (
+        load_config(study, preset=preset)  # type: ignore[arg-type]
+        for study in ("theory", "learning-rate")
+    )
+    assert isinstance(minima, TheoryConfig)
+    assert isinstance(rates, LearningRateConfig)
+    same_problem(rates, minima)
+    assert rates.width in minima.widths
+    assert minima.deaths[-1] > 4 / 20
 
 
 @pytest.mark.parametrize(

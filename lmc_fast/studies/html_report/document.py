@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from ..comparison import is_comparison
 from ..config import AnyConfig, cell_count
-from ..errors import StoreError
 from ..kinds import kind_of
 from ..presets import config_from_json
 from ..provenance import versions
@@ -52,8 +50,6 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     StoreError
         No store, no finished cell, a comparison of several studies, or ``out`` cannot be written.
     """
-    if is_comparison(folder):
-        raise StoreError(f"{folder} is a comparison: report one of the studies in it")
     out = folder / "report.html" if out is None else out
     with open_existing(folder) as store:
         page = study_page(store)
