@@ -49,7 +49,7 @@ class Backend(NamedTuple):
         )
         devices = ", ".join(self.cuda_devices) or "none visible to torch"
         tensors = (
-            "run kernels of ours (none has been run on a GPU by its authors yet)"
+            "run kernels of ours"
             if self.cuda_kernels
             else "run the plain torch reference, with one warning"
         )

@@ -21,11 +21,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 class Op:
     """An op of the torch library, with a short way past torch's dispatcher.
 
-    Calling it runs the kernel for CPU or CUDA at once when the dispatcher would do nothing else: for
-    ordinary tensors, while no mode, transform, trace or autograd profiler of this thread is watching.
-    All other calls go through ``torch.ops``, which takes many times longer than a small kernel. Other
-    observers, such as ``ExecutionTraceObserver`` or another thread's profiler, cannot be asked for:
-    they do not see the calls that pass the dispatcher by.
+    Calling it runs the kernel for CPU or CUDA at once when the dispatcher would do nothing else:
+    for ordinary tensors, while no mode, transform, trace or autograd profiler of this thread is
+    watching. All other calls go through ``torch.ops``, which takes many times longer than a small
+    kernel. Other observers, such as ``ExecutionTraceObserver`` or another thread's profiler, cannot
+    be asked for: they do not see the calls that pass the dispatcher by.
 
     Kernels and fakes return None for a result that is not wanted. The dispatcher, which knows no
     such thing, sees an empty tensor in its place; a caller must not look at it.
