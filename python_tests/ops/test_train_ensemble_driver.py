@@ -479,7 +479,7 @@ def test_the_op_hands_its_arguments_to_the_driver(
 ) -> None:
     from lmc_fast.ops import train_ensemble as op
 
-    monkeypatch.setattr(op.OP, "_cpu", op._cuda_kernel)
+    monkeypatch.setitem(op.OP._kernels, "cpu", op._cuda_kernel)
     arguments = small("sgd fresh") | {"inputs": "sphere", "radius": 1.5}
     got = lmc_fast.train_ensemble(**arguments)
     assert device.launches

@@ -13,8 +13,8 @@ namespace lmc::cuda {
 //   pass()               lets the next step be multiplied
 //   prepare(unit, half)  makes the operands
 //   multiply(unit, half) issues the products, as a group
-//   add<Pending>(unit)   waits until no more than Pending groups run, and adds its sums to the
-//   whole done()               ends a step
+//   add<Pending>(unit)   waits until no more than Pending groups run, and adds its sums
+//   done()               ends a step
 //
 // The sums of a unit are added while the products of the next one run. So two sets of sums take
 // turns, also from one step to the next.
