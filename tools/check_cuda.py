@@ -30,6 +30,10 @@ SPILL_FREE = (
     "simt_product_kernel",
     "tensor_product_kernel",
     "warpgroup_product_kernel",
+    "left_image_kernel",
+    "image_product_kernel",
+    "row_image_kernel",
+    "column_image_kernel",
     "finish_weights_kernel",
     "finish_inputs_kernel",
     "sum_samples_kernel",
@@ -51,7 +55,11 @@ NEARLY_SPILL_FREE = {
 }
 # Variants, as `short_name` writes them; each expression must find a kernel.
 TENSOR = (r"\brelu_sum_kernel<TensorTile", r"\bpath_kernel<TensorTile", r"\btensor_product_kernel<")
-WARPGROUP = (r"\brelu_sum_kernel<WarpgroupTile", r"\bwarpgroup_product_kernel<")
+WARPGROUP = (
+    r"\brelu_sum_kernel<WarpgroupTile",
+    r"\bwarpgroup_product_kernel<",
+    r"\bimage_product_kernel<",
+)
 SIMT = (
     r"\brelu_sum_kernel<SimtTile<float",
     r"\bpath_kernel<SimtTile<float",

@@ -355,7 +355,7 @@ template <class Tile, bool Inside>
 __global__ void __launch_bounds__(kThreads, 1)
     path_kernel(PathKernel<typename Tile::Element, typename Tile::Value> p) {
   using T = typename Tile::Value;
-  if constexpr (Tile::kTensor && !kTensorCores) return;
+  if constexpr (!Tile::kCompiled) return;
   unsigned char* const shared = dynamic_shared();
   Tile tile(shared, p.d, p.x_term, p.w_term);
   PathBlock<Tile, Inside> block(p, shared);
