@@ -5,42 +5,42 @@
 // are added in order.
 #pragma once
 
-#include "population_loss/neuron_block-inl.h"
+#include "population_loss/evaluation-inl.h"
 #include "population_loss/population_loss.h"
 
 namespace lmc::LMC_TARGET {
 
 inline constexpr int64_t kWholeStudent = 512;
 
-inline int64_t neuron_blocks(const NetworkSizes& z) { return ceil_div(z.padded(), kNeuronBlock); }
+// One student, by one worker.
+LMC_INLINE double evaluate_alone(const NetworkSizes& z, const double* w1, const double* w2,
+                                 const PreparedNetwork* teacher, double scale, double* scratch,
+                                 const PopulationGradient& gradient) {
+  double* memory = scratch + PopulationEvaluation::shared_doubles(z);
+  return PopulationEvaluation(z, scratch)
+      .evaluate(w1, w2, teacher, scale, gradient, [&](int64_t count, const auto& task) {
+        for (int64_t t = 0; t < count; ++t) task(t, memory);
+      });
+}
 
 PopulationTeacher::PopulationTeacher(const NetworkSizes& z, const double* v1, const double* v2,
                                      double scale)
-    : memory_(z.doubles()), network_(z, memory_.data()), scale_(scale) {
-  AlignedBuffer<double> block_memory(PopulationBlock::doubles(z));
+    : memory_(z.doubles()), network_(z, memory_.data()), scale_(scale), constant_(0) {
+  AlignedBuffer<double> scratch(population_scratch(z));
+  constant_ = evaluate_alone(z, v1, v2, nullptr, scale, scratch.data(), {});
   network_.prepare(0, network_.padded, v1, v2);
-  PopulationBlock block(network_, block_memory.data());
-  double own = 0;
-  for (int64_t b = 0; b < neuron_blocks(z); ++b) own += block.evaluate(b, nullptr, scale, {});
-  constant_ = own;
-  // From here on its terms count negatively: f - f*.
-  for (int64_t e = 0; e < z.c * network_.padded; ++e) network_.weight[e] = -network_.weight[e];
+  network_.negate();  // f - f*
 }
 
 int64_t population_scratch(const NetworkSizes& z) {
-  return z.doubles() + PopulationBlock::doubles(z);
+  return PopulationEvaluation::shared_doubles(z) + PopulationEvaluation::worker_doubles(z);
 }
 
 double population_value_and_gradient(const PopulationTeacher& teacher, const NetworkSizes& z,
                                      const double* w1, const double* w2, double* scratch,
                                      const PopulationGradient& gradient) {
-  PreparedNetwork student(z, scratch);
-  student.prepare(0, student.padded, w1, w2);
-  PopulationBlock block(student, scratch + z.doubles());
-  double shares = 0;
-  for (int64_t b = 0; b < neuron_blocks(z); ++b)
-    shares += block.evaluate(b, teacher.network(), teacher.scale(), gradient);
-  return teacher.loss(shares);
+  return teacher.loss(
+      evaluate_alone(z, w1, w2, teacher.network(), teacher.scale(), scratch, gradient));
 }
 
 inline NetworkSizes student_sizes(const population_loss::Sizes& z) { return {z.m, z.d, z.c}; }
@@ -52,30 +52,23 @@ class WideStudent {
   LMC_INLINE WideStudent(const NetworkSizes& z, int threads)
       : z_(z),
         threads_(threads),
-        memory_(z.doubles()),
-        block_memory_(threads * PopulationBlock::doubles(z)),
-        shares_(neuron_blocks(z)) {}
+        shared_(PopulationEvaluation::shared_doubles(z)),
+        own_(threads * PopulationEvaluation::worker_doubles(z)) {}
 
   LMC_INLINE double evaluate(const PopulationTeacher& teacher, const double* w1, const double* w2,
                              const PopulationGradient& gradient) {
-    PreparedNetwork student(z_, memory_.data());
-    const int64_t blocks = neuron_blocks(z_);
-    for_each_task(blocks, threads_, [&](int64_t b, int) {
-      student.prepare(b * kNeuronBlock, smaller((b + 1) * kNeuronBlock, student.padded), w1, w2);
-    });
-    for_each_task(blocks, threads_, [&](int64_t b, int worker) {
-      PopulationBlock block(student, &block_memory_[worker * PopulationBlock::doubles(z_)]);
-      shares_[b] = block.evaluate(b, teacher.network(), teacher.scale(), gradient);
-    });
-    double shares = 0;
-    for (int64_t b = 0; b < blocks; ++b) shares += shares_[b];
-    return teacher.loss(shares);
+    const int64_t own = PopulationEvaluation::worker_doubles(z_);
+    const auto each = [&](int64_t count, const auto& task) {
+      for_each_task(count, threads_, [&](int64_t t, int w) { task(t, own_.data() + w * own); });
+    };
+    return teacher.loss(PopulationEvaluation(z_, shared_.data())
+                            .evaluate(w1, w2, teacher.network(), teacher.scale(), gradient, each));
   }
 
  private:
   const NetworkSizes z_;
   const int threads_;
-  AlignedBuffer<double> memory_, block_memory_, shares_;
+  AlignedBuffer<double> shared_, own_;
 };
 
 inline void population_loss_kernel(const population_loss::Loss& p, int threads) {

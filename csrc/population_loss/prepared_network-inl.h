@@ -15,7 +15,8 @@ struct NetworkSizes {
   // Input dimensions are processed in equal groups of at most kMostRows.
   int64_t row_groups() const { return larger(1, ceil_div(d, kMostRows)); }
   int64_t rows() const { return ceil_div(d, row_groups()); }
-  int64_t doubles() const { return padded() * (d + row_groups() * rows() + 1 + 2 * c); }
+  int64_t panel_rows() const { return row_groups() * rows(); }
+  int64_t doubles() const { return padded() * (d + panel_rows() + 1 + 2 * c); }
 };
 
 // In memory of sizes.doubles() doubles. Padding neurons are zero, and a zero neuron has length 0
@@ -24,7 +25,8 @@ struct PreparedNetwork {
   NetworkSizes sizes;
   int64_t padded;
   double* unit;    // (d,padded)
-  double* panels;  // (row_groups,padded,rows): the same, as the gradient product reads it
+  double* panels;  // (row_groups,padded,rows), as the gradient product reads it: unit, times the
+                   // weight where there is one output
   double* norm;    // (padded)
   double* w2;      // (c,padded)
   double* weight;  // (c,padded): w2 * norm
@@ -34,7 +36,7 @@ struct PreparedNetwork {
         padded(z.padded()),
         unit(memory),
         panels(unit + z.d * padded),
-        norm(panels + z.row_groups() * z.rows() * padded),
+        norm(panels + z.panel_rows() * padded),
         w2(norm + padded),
         weight(w2 + z.c * padded) {}
 
@@ -54,9 +56,20 @@ struct PreparedNetwork {
       double* panel = panels + k * padded;
       const int64_t used = smaller(rows, sizes.d - k);
       for (int64_t i = first; i < last; ++i)
-        for (int64_t r = 0; r < rows; ++r)
-          panel[i * rows + r] = r < used ? unit[(k + r) * padded + i] : 0.0;
+        for (int64_t r = 0; r < rows; ++r) {
+          const bool used_here = i < real && r < used;
+          if (sizes.c == 1)  // norm * unit is the neuron itself
+            panel[i * rows + r] = used_here ? w2[i] * w1[i * sizes.d + k + r] : 0.0;
+          else
+            panel[i * rows + r] = used_here ? unit[(k + r) * padded + i] : 0.0;
+        }
     }
+  }
+  // From here on the network's terms count negatively.
+  void negate() {
+    for (int64_t e = 0; e < sizes.c * padded; ++e) weight[e] = -weight[e];
+    if (sizes.c == 1)
+      for (int64_t e = 0; e < sizes.panel_rows() * padded; ++e) panels[e] = -panels[e];
   }
 
  private:
@@ -71,10 +84,10 @@ struct PreparedNetwork {
     // exactly.
     const auto huge = largest > 0x1p500, tiny = largest < 0x1p-500;
     const Vec<double> up = broadcast(0x1p600), down = broadcast(0x1p-600), one = broadcast(1.0);
-    const Vec<double> factor = huge ? down : (tiny ? up : one);
+    const Vec<double> power = huge ? down : (tiny ? up : one);
     Vec<double> square{};
     for (int64_t k = 0; k < sizes.d; ++k) {
-      const Vec<double> scaled = factor * load(u + k * padded);
+      const Vec<double> scaled = power * load(u + k * padded);
       square += scaled * scaled;
     }
     const Vec<double> root = square_root(square), inverse = 1.0 / root;
@@ -82,7 +95,7 @@ struct PreparedNetwork {
     store(norm + i, length);
     const auto dead = square == 0;  // false for NaN, which thus reaches the loss
     for (int64_t k = 0; k < sizes.d; ++k) {
-      const Vec<double> direction = factor * load(u + k * padded) * inverse;
+      const Vec<double> direction = power * load(u + k * padded) * inverse;
       store(u + k * padded, dead ? Vec<double>{} : direction);
     }
     for (int64_t o = 0; o < sizes.c; ++o)

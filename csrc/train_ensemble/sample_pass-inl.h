@@ -8,47 +8,13 @@
 // block.
 #pragma once
 
+#include "common/transpose-inl.h"
 #include "common/watch-inl.h"
 #include "train_ensemble/packed_net-inl.h"
 #include "train_ensemble/residuals-inl.h"
 #include "train_ensemble/samples-inl.h"
 
 namespace lmc::LMC_TARGET {
-
-// A lane l of the result is a[l] where bit h of l is 0, else b[l - h]: and the other half of both.
-template <class T>
-LMC_INLINE Vec<T> add_halves(Vec<T> a, Vec<T> b, int h) {
-  constexpr int L = kLanes<T>;
-  IntVec<T> low, high;
-  for (int l = 0; l < L; ++l) {
-    low[l] = l & h ? L + l - h : l;
-    high[l] = l & h ? L + l : l + h;
-  }
-#if defined(__clang__)
-  Vec<T> x, y;
-  for (int l = 0; l < L; ++l) {
-    x[l] = l & h ? b[l - h] : a[l];
-    y[l] = l & h ? b[l] : a[l + h];
-  }
-  return x + y;
-#else
-  return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
-#endif
-}
-
-// Lane i of the result is the sum of the lanes of rows[i], for kLanes rows.
-template <class T>
-LMC_INLINE Vec<T> sum_rows(const T* rows) {
-  constexpr int L = kLanes<T>;
-  Vec<T> v[L];
-#pragma GCC unroll 16
-  for (int i = 0; i < L; ++i) v[i] = load(rows + i * L);
-#pragma GCC unroll 4
-  for (int h = 1; h < L; h *= 2)
-#pragma GCC unroll 16
-    for (int i = 0; i < L; i += 2 * h) v[i] = add_halves<T>(v[i], v[i + h], h);
-  return v[0];
-}
 
 template <class T, int V>
 class SamplePass {

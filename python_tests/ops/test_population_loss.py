@@ -15,6 +15,7 @@ from lmc_fast import (
     sample_global_minima,
     sample_inputs,
     teacher,
+    train_ensemble,
 )
 from lmc_fast.ops import population_loss as op
 from lmc_fast.reference import population_loss as reference
@@ -237,12 +238,22 @@ def test_threads_and_company_change_no_bit(m):
 
 
 def test_wide_students_are_evaluated_like_narrow_ones():
-    # 512 neurons are one task, 513 are cut into blocks; the 513th is zero.
+    # 512 neurons are one task, 513 are shared by the threads; the 513th is zero. Blocks of neurons
+    # meet in another order.
     w1, w2, target = problem(1, 512, 5, 3, 1)
     wider = torch.nn.functional.pad(w1, (0, 0, 0, 1)), torch.nn.functional.pad(w2, (0, 1))
     got, want = loss_and_gradients(*wider, target), loss_and_gradients(w1, w2, target)
-    assert_close(got[0], want[0], 0)
-    assert_close(got[1][:, :512], want[1], 0)
+    assert_close(got[0], want[0], 1e-14 * want[0].abs())
+    assert_close(got[1][:, :512], want[1], 1e-14 * want[1].abs().max())
+
+
+@pytest.mark.parametrize("m", [513, 600])  # an odd and an even number of blocks
+def test_threads_and_the_trainer_evaluate_wide_students_alike(m):
+    w1, w2, target = problem(1, m, 5, 3, 1)
+    lr = 2.0**-10  # its product with a number is exact
+    gradient = loss_and_gradients(w1, w2, target)[1]
+    run = train_ensemble(w1, w2, lr=lr, steps=1, teacher=target)  # a student, one thread
+    assert_close(run.w1, w1 - lr * gradient, 0)
 
 
 def test_float32_is_computed_in_float64():
