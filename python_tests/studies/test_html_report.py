@@ -25,10 +25,10 @@ from lmc_fast.cli import main
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.html_report import write_report
-from lmc_fast.studies.html_report.chart import Line, mean_traces, ticks
+from lmc_fast.studies.html_report.chart import mean_traces, ticks
 from lmc_fast.studies.html_report.elements import data, table
 from lmc_fast.studies.plot_alpha import typical_pair
-from lmc_fast.studies.plot_style import Look
+from lmc_fast.studies.plot_style import Line, Look
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.runner import run_study
 from lmc_fast.studies.statistics import Interval

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..plot_means import off_the_line
-from ..plot_style import GREY, LogFloor, Look
-from ..statistics import Interval
+from ..plot_style import GREY, Line, LineStyle, LogFloor
 from ..tail import TailFit
 
 Trace = dict[str, Any]
@@ -20,21 +19,10 @@ SYMBOLS: Mapping[str, str] = {
     "s": "square", "^": "triangle-up", "o": "circle", "D": "diamond", "v": "triangle-down",
     "x": "x", "P": "cross", "*": "star", "X": "hexagon",
 }  # fmt: skip
-DASHES: Mapping[str, str] = {":": "dot", "--": "dash", "-": "solid", "-.": "dashdot"}
-
-
-class Line(NamedTuple):
-    """Means with intervals at places x, how they look, and how many values each is of.
-
-    ``pairs``, where the values are not of pairs, are the pairs that they come from: fewer than
-    ``FEWEST`` make a hollow marker.
-    """
-
-    look: Look
-    x: Sequence[float]
-    means: Sequence[Interval]
-    counts: Sequence[int]
-    pairs: Sequence[int] | None = None
+DASHES: Mapping[LineStyle, str] = {
+    ":": "dot", "--": "dash", "-": "solid", "-.": "dashdot",
+    (0, (3, 1, 1, 1, 1, 1)): "9px,3px,3px,3px,3px,3px",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ def mean_traces(lines: Iterable[Line], floor: LogFloor | None = None) -> list[Tr
 
 def _line(line: Line, floor: LogFloor | None) -> list[Trace]:
     """The line and, apart from it, means of few pairs."""
-    few, off = off_the_line(line.counts if line.pairs is None else line.pairs)
+    few, off = off_the_line(line.of_pairs)
     symbol = SYMBOLS[line.look.marker]
     y = np.array([_place(mean.value, floor) for mean in line.means])
     whole: Trace = {

@@ -6,9 +6,9 @@ from __future__ import annotations
 from ..captions import hollow
 from ..depth_summary import DepthSummary
 from ..plot_depth import DEPTH_LOOKS, PANELS, DepthPanel, means
-from ..plot_style import Look
+from ..plot_style import Line, Look
 from .captions import sentence
-from .chart import Chart, Line, axis, floor_of, log_y, mean_traces, plain_y, ticks
+from .chart import Chart, axis, floor_of, log_y, mean_traces, plain_y, ticks
 
 _DECADES = 7
 

@@ -10,12 +10,12 @@ import numpy as np
 from ..captions import hollow
 from ..config import LearningRateConfig
 from ..guide_line import guide_line
-from ..plot_style import GREY, LOOKS, LogFloor, Measure, look_of_median, measures
+from ..plot_style import GREY, LOOKS, Line, LogFloor, Measure, look_of_median, measures
 from ..statistics import Interval, mean_interval, short
 from ..summary import Summary
 from .alive_charts import alive_chart, updates_chart
 from .captions import sentence
-from .chart import Chart, Line, Trace, fit_trace, floor_of, log_y, mean_traces, plain_y, reach
+from .chart import Chart, Trace, fit_trace, floor_of, log_y, mean_traces, plain_y, reach
 from .places import mark, places
 
 _DECADES = 7
