@@ -77,7 +77,7 @@ def caption(compared: ComparedSummaries) -> list[str]:
     groups = [group for summary in summaries for group in summary.groups]
     seeds = {(s.config.first_seed, s.config.first_seed + 2 * s.config.pairs - 1) for s in summaries}
     low, high = min(first for first, _ in seeds), max(last for _, last in seeds)
-    rows = [row for group in groups for row in group.rows]
+    rows = [row for summary in summaries for row in summary.rows]
     lost = sum(group.pairs - len(group.sound) for group in groups)
     banded = any(len(group.sound) >= FEWEST for group in groups)
     bands = (
@@ -151,7 +151,11 @@ def _alive(compared: ComparedSummaries, unit: str) -> Panel:
         groups = [group for group in summary.groups if group.sound]
         values = [group.student_values("alive") / group.width for group in groups]
         counts, pairs = [len(v) for v in values], [len(group.sound) for group in groups]
-        means = [mean_interval(v) for v in values]
+        # Twice as many students as pairs, and yet no interval where the pairs are too few.
+        means = [
+            mean if few >= FEWEST else Interval(mean.value, np.nan, np.nan)
+            for mean, few in zip(map(mean_interval, values), pairs, strict=True)
+        ]
         lines.append(Line(look, _places(summary, groups, unit), means, counts, pairs))
     return Panel("alive", "share of neurons alive,\nmean", False, lines)
 

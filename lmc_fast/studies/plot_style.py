@@ -23,7 +23,7 @@ COLUMN = 3.3  # inches, one column
 PAGE = 6.8  # inches, both columns
 LINE = 0.135  # inches, a line of a caption
 GREY = "#777777"
-_DECADES = 7
+DECADES = 7
 
 _RC: dict[Any, Any] = {
     "font.size": 8,
@@ -174,7 +174,7 @@ class LogFloor:
     decades : int
     """
 
-    def __init__(self, values: Iterable[float], decades: int = _DECADES) -> None:
+    def __init__(self, values: Iterable[float], decades: int = DECADES) -> None:
         finite = np.array([value for value in values if np.isfinite(value)])
         visible = finite[finite > ROUNDING]
         powers = np.log10(visible) if visible.size else np.array([-2.0])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..plot_means import off_the_line
-from ..plot_style import GREY, Line, LineStyle, LogFloor
+from ..plot_style import DECADES, GREY, Line, LineStyle, LogFloor
 from ..tail import TailFit
 
 Trace = dict[str, Any]
@@ -162,7 +162,7 @@ def fit_trace(tail: TailFit, what: str, dash: str = "solid") -> Trace:
     }
 
 
-def floor_of(lines: Iterable[Line], decades: int, more: Iterable[float] = ()) -> LogFloor:
+def floor_of(lines: Iterable[Line], decades: int = DECADES, more: Iterable[float] = ()) -> LogFloor:
     """The log axis that holds all means and intervals of some lines."""
     values = [value for line in lines for mean in line.means for value in mean]
     return LogFloor([*values, *more], decades)

@@ -10,8 +10,6 @@ from ..plot_style import Line, Look
 from .captions import sentence
 from .chart import Chart, axis, floor_of, log_y, mean_traces, plain_y, ticks
 
-_DECADES = 7
-
 
 def depth_charts(summary: DepthSummary, caption: str) -> list[Chart]:
     """A chart per measure, two lines per architecture: matched, and dotted not matched."""
@@ -31,7 +29,7 @@ def _chart(summary: DepthSummary, panel: DepthPanel, caption: str) -> Chart:
             lines.append(Line(drawn, x, means(summary, panel, name, matching), counts))
     title = "mean " + panel.label.replace("\n", " ")
     if panel.log:
-        floor = floor_of(lines, _DECADES)
+        floor = floor_of(lines)
         layout, traces = log_y(title, floor, lines), mean_traces(lines, floor)
     else:
         layout, traces = plain_y(title), mean_traces(lines)

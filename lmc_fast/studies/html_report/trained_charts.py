@@ -18,8 +18,6 @@ from .captions import sentence
 from .chart import Chart, Trace, fit_trace, floor_of, log_y, mean_traces, plain_y, reach
 from .places import mark, places
 
-_DECADES = 7
-
 
 def trained_charts(summary: Summary, caption: str) -> list[Chart]:
     """A chart per measure of the barrier; with learning rates, the alive neurons first."""
@@ -46,7 +44,7 @@ def _barriers(summary: Summary, measure: Measure, caption: str) -> Chart:
         lines.append(Line(look_of_median(best), places(summary, groups), medians, lines[0].counts))
     title = "mean " + measure.label.replace("\n", " ")
     if measure.log:
-        floor = floor_of(lines, _DECADES)
+        floor = floor_of(lines)
         layout = log_y(title, floor, lines)
         traces = mean_traces(lines, floor)
         if measure == measures(summary.config)[0]:
