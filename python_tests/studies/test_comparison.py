@@ -195,7 +195,7 @@ def test_a_comparison_is_not_taken_for_a_study(
 ) -> None:
     chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
     folder = str(filled(tmp_path, chosen))
-    for words in (["export", folder], ["report", folder], ["study", "width", "--out", folder],
+    for words in (["export", folder], ["study", "width", "--out", folder],
                   ["plot", str(tmp_path / "pairs-2"), "--theory", folder]):  # fmt: skip
         assert main(words) == 1
         told = capsys.readouterr().err
@@ -343,8 +343,6 @@ def test_the_command_runs_resumes_and_draws(
     assert capsys.readouterr().out.count("4 cells, 4 finished") == 2
     assert main(["plot", out]) == 0
     assert main(["export", str(tmp_path / "out" / "d-5")]) == 0
-    assert main(["report", out]) == 1
-    assert "is a comparison" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,27 @@ def ticks(widths: Sequence[int], factor: float = 1.16, keep: int | None = None) 
     return {"tickvals": kept, "ticktext": [f"{width:,}" for width in kept]}
 
 
+def decade_ticks(places: Sequence[float]) -> dict[str, Any]:
+    """A log axis over positive places, labelled at 1, 2 and 5 times powers of ten.
+
+    It reaches the nearest of these on both sides where fewer than two are among the places.
+    """
+    if not places:
+        return {}
+    low, high = min(places), max(places)
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    marks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    if sum(low <= mark <= high for mark in marks) < 2:
+        low, high = max(m for m in marks if m <= low), min(m for m in marks if m >= high)
+    ends = np.log10([low, high])
+    beside = 0.02 + 0.03 * (ends[1] - ends[0])
+    return {
+        "range": [float(ends[0] - beside), float(ends[1] + beside)],
+        "tickvals": marks,
+        "ticktext": [f"{mark:,g}" for mark in marks],
+    }
+
+
 def mean_traces(lines: Iterable[Line], floor: LogFloor | None = None) -> list[Trace]:
     """A line per :class:`Line` and, below it, its band; hovering shows the true numbers.
 
