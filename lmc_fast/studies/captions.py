@@ -56,7 +56,7 @@ def fine_print(summary: Summary, per: str, of_students: str | None = None) -> li
     subject = f"{of_students} ({FEWEST} students" if of_students else f"barriers ({FEWEST} pairs"
     bands = f"95% bootstrap intervals of mean {subject} or more)"
     few = config.pairs * (2 if of_students else 1) < FEWEST
-    rows = [row for group in summary.groups for row in group.rows]
+    rows = summary.rows
     counts = [
         len(g.student_values("alive")) if of_students else len(g.sound) for g in summary.groups
     ]

@@ -14,6 +14,7 @@ import typer
 from .config import DefinitionName, MatchingName, StudyName, TeacherKind
 from .execution import Means, run_and_show, show_plan, time_note
 from .options import (
+    AnyFolderArgument,
     ChunkOption,
     ConfigOption,
     DataDirOption,
@@ -174,7 +175,7 @@ def compare(
 
 @app.command()
 def plot(
-    folder: FolderArgument,
+    folder: AnyFolderArgument,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where figures go; default DIR.", show_default=False),
@@ -189,7 +190,7 @@ def plot(
         ),
     ] = None,
 ) -> None:
-    """Draw a study's figures again (PNG and SVG) from its store, finished or not."""
+    """Draw a study's or a comparison's figures again (PNG and SVG), finished or not."""
     from .plots import plot_study
 
     for path in plot_study(folder, out, theory):
@@ -198,15 +199,16 @@ def plot(
 
 @app.command()
 def report(
-    folder: FolderArgument,
+    folder: AnyFolderArgument,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Default: **DIR/report.html**.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a study as one HTML page with figures to zoom into; it needs no network.
+    """Write a study or a comparison as one HTML page with figures to zoom into.
 
-    The question, figures, the loss curves of any pair, tables, settings, and how to reproduce it.
+    It needs no network. The question, figures, tables, settings, and how to reproduce it; of a
+    study the loss curves of any pair, of a comparison its studies over each other.
     """
     from .html_report import write_report
 

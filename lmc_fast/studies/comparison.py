@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import product
 from pathlib import Path
@@ -46,12 +47,16 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the variants share: the study, and the question they answer together."""
+    """What the variants share: the study, and the question they answer together.
+
+    ``command`` is that of the command line which makes them, but for the folder.
+    """
 
     study: StudyName
     name: str
     question: str
     variants: tuple[Variant, ...]
+    command: str = field(compare=False)
 
 
 def load_comparison(
@@ -91,6 +96,8 @@ def load_comparison(
         )
     question, common, layers = "", {}, {}
     given = parse_overrides(overrides)
+    settings = merge({} if file is None else read_toml(file), given)
+    words = ["lmc-fast", "compare", study, *([] if name is None else [name])]
     if name is None:
         layers = _combinations(vary)
         name = ", ".join(text.partition("=")[0].strip() for text in vary)
@@ -100,9 +107,8 @@ def load_comparison(
         if name not in known:
             raise ConfigError(f"'{study}' has the comparisons {', '.join(known)}; got '{name}'")
         question, common, layers = (known[name][k] for k in ("question", "common", "variants"))
-        if file is not None:
-            # What is varied by hand lies over a file; what ships would silently do so.
-            given = merge(read_toml(file), given)
+        # What is varied by hand lies over a file; what ships would silently do so.
+        given = settings
         _check_data(name, data, given)
     _check_free(name, given, layers)
     variants = []
@@ -125,7 +131,10 @@ def load_comparison(
                 f"'{labels[folder]}' and '{label}' would share the folder '{folder}': compare them "
                 "in two commands, with --out"
             )
-    return Comparison(study, name, question, tuple(variants))
+    words += [word for text in vary for word in ("--vary", text)]
+    words += ["--preset", preset, *([] if data is None else ["--data", data])]
+    words += _set(settings, layers)
+    return Comparison(study, name, question, tuple(variants), shlex.join(words))
 
 
 def shipped(study: str) -> dict[str, Any]:
@@ -133,6 +142,19 @@ def shipped(study: str) -> dict[str, Any]:
     file = resources.files(__package__).joinpath("presets/comparisons.toml")
     found: dict[str, Any] = tomllib.loads(file.read_text("utf-8")).get(study, {})
     return found
+
+
+def _set(settings: Mapping[str, Any], layers: Mapping[str, Any]) -> list[str]:
+    """Settings of a file and of the command line as options, without those that are varied."""
+    varied = {key for layer in layers.values() for key in flatten(layer)}
+    free = {
+        key: value
+        for key, value in flatten(settings).items()
+        if key != "study" and not any(_overlap(key, own) for own in varied)
+    }
+    # TOML writes these as JSON does; "none" unsets.
+    written = {key: json.dumps("none" if value is None else value) for key, value in free.items()}
+    return [word for key, value in written.items() for word in ("--set", f"{key}={value}")]
 
 
 def _check_data(name: str, data: str | None, given: Mapping[str, Any]) -> None:
@@ -187,8 +209,8 @@ def write_index(folder: Path, comparison: Comparison) -> None:
     with reported(folder):
         folder.mkdir(parents=True, exist_ok=True)
         entries = [{"label": v.label, "folder": v.folder} for v in comparison.variants]
-        about = {"study": comparison.study, "name": comparison.name}
-        index = {**about, "question": comparison.question, "variants": entries}
+        names = ("study", "name", "question", "command")
+        index = {**{name: getattr(comparison, name) for name in names}, "variants": entries}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
@@ -196,12 +218,34 @@ def write_index(folder: Path, comparison: Comparison) -> None:
 class ComparedSummaries:
     """The studies of a comparison that have finished cells, by label.
 
-    ``unfinished`` are the labels of those that lack cells, and of those that have none.
+    Attributes
+    ----------
+    name, question : str
+    summaries : mapping of label to Summary
+    folders : mapping of label to str
+        Of every study, named within the comparison's folder.
+    unfinished : tuple of str
+        Labels of those that lack cells, and of those that have none.
+    command : str
+        What made it, but for the folder; empty where an earlier version did.
     """
 
+    name: str
     question: str
     summaries: Mapping[str, Summary]
-    unfinished: tuple[str, ...] = ()
+    folders: Mapping[str, str]
+    unfinished: tuple[str, ...]
+    command: str
+
+    @property
+    def configs(self) -> list[WidthConfig | LearningRateConfig]:
+        """Settings of the studies that have begun."""
+        return [summary.config for summary in self.summaries.values()]
+
+    @property
+    def rates(self) -> bool:
+        """Whether they are of learning rates, not of widths."""
+        return isinstance(self.configs[0], LearningRateConfig)
 
 
 def read_comparison(folder: Path) -> ComparedSummaries:
@@ -214,16 +258,17 @@ def read_comparison(folder: Path) -> ComparedSummaries:
     """
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
-        question = str(index["question"])
-        places = {str(v["label"]): folder / str(v["folder"]) for v in index["variants"]}
+        name, question = str(index["name"]), str(index["question"])
+        folders = {str(v["label"]): str(v["folder"]) for v in index["variants"]}
+        command = str(index.get("command", ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{folder / INDEX} is damaged ({error}): run the comparison again, it resumes"
         ) from None
     found = {}
-    for label, place in places.items():
-        if place.is_dir():
-            with open_existing(place) as store:
+    for label, inside in folders.items():
+        if (folder / inside).is_dir():
+            with open_existing(folder / inside) as store:
                 if store.finished():
                     found[label] = summarise(store)
     if not found:
@@ -233,7 +278,8 @@ def read_comparison(folder: Path) -> ComparedSummaries:
         for label, summary in found.items()
         if sum(group.pairs for group in summary.groups) == cell_count(summary.config)
     ]
-    return ComparedSummaries(question, found, tuple(x for x in places if x not in done))
+    unfinished = tuple(label for label in folders if label not in done)
+    return ComparedSummaries(name, question, found, folders, unfinished, command)
 
 
 def _combinations(vary: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -19,8 +19,7 @@ _FALLEN = 0.01
 def comparison_table(compared: ComparedSummaries) -> Table:
     """Peak and tail of width studies; threshold, edge and transition of learning-rate studies."""
     table = narrow_table(compared.question)
-    first = next(iter(compared.summaries.values()))
-    rates = first.config.study == "learning-rate"
+    rates = compared.rates
     titles = _RATE_TITLES if rates else _WIDTH_TITLES
     for title in ("", *titles):
         table.add_column(title, justify="right", no_wrap=True)

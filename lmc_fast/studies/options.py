@@ -29,6 +29,10 @@ DataDirOption = Annotated[
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Results folder that 'lmc-fast study' wrote.")
 ]
+AnyFolderArgument = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Folder that 'lmc-fast study' or 'lmc-fast compare' wrote."),
+]
 
 
 PresetOption = Annotated[

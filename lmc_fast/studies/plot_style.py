@@ -23,7 +23,7 @@ COLUMN = 3.3  # inches, one column
 PAGE = 6.8  # inches, both columns
 LINE = 0.135  # inches, a line of a caption
 GREY = "#777777"
-_DECADES = 7
+DECADES = 7
 
 _RC: dict[Any, Any] = {
     "font.size": 8,
@@ -44,12 +44,16 @@ _RC: dict[Any, Any] = {
 }
 
 
+# As matplotlib takes it: a name, or an offset and the lengths of dashes and gaps.
+LineStyle = str | tuple[int, tuple[int, ...]]
+
+
 class Look(NamedTuple):
     """Colour (Okabe and Ito), marker, line and label of one matching; no two share any."""
 
     colour: str
     marker: str
-    line: str
+    line: LineStyle
     label: str
 
     def of_line(self) -> dict[str, Any]:
@@ -60,6 +64,25 @@ class Look(NamedTuple):
             "linestyle": self.line,
             "label": self.label,
         }
+
+
+class Line(NamedTuple):
+    """Means with intervals at places x, how they look, and how many values each is of.
+
+    ``pairs``, where the values are not of pairs, are the pairs that they come from: fewer than
+    ``FEWEST`` make a hollow marker.
+    """
+
+    look: Look
+    x: Sequence[float]
+    means: Sequence[Interval]
+    counts: Sequence[int]
+    pairs: Sequence[int] | None = None
+
+    @property
+    def of_pairs(self) -> Sequence[int]:
+        """Of how many pairs each mean is."""
+        return self.counts if self.pairs is None else self.pairs
 
 
 LOOKS: Mapping[str, Look] = {
@@ -73,7 +96,7 @@ LOOKS: Mapping[str, Look] = {
 
 # Of figures with many lines, of which each has another pair of these.
 MARKERS = "osD^vP*X"
-LINES: Sequence[Any] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
+LINES: Sequence[LineStyle] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
 
 
 def look_of_median(name: str) -> Look:
@@ -151,7 +174,7 @@ class LogFloor:
     decades : int
     """
 
-    def __init__(self, values: Iterable[float], decades: int = _DECADES) -> None:
+    def __init__(self, values: Iterable[float], decades: int = DECADES) -> None:
         finite = np.array([value for value in values if np.isfinite(value)])
         visible = finite[finite > ROUNDING]
         powers = np.log10(visible) if visible.size else np.array([-2.0])

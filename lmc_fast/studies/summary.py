@@ -118,6 +118,11 @@ class Summary:
         return splits_of(self.config)
 
     @property
+    def rows(self) -> list[Row]:
+        """All pairs with a row."""
+        return [row for group in self.groups for row in group.rows]
+
+    @property
     def failed(self) -> int:
         """Students that diverged or ended no better than the zero network."""
         return sum(group.failed for group in self.groups)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shlex
 import sqlite3
 from pathlib import Path
 from typing import cast
@@ -22,7 +24,13 @@ from lmc_fast.studies.comparison import (
     write_index,
 )
 from lmc_fast.studies.comparison_table import comparison_table
-from lmc_fast.studies.config import LearningRateConfig, StudyName, TeacherProblem, WidthConfig
+from lmc_fast.studies.config import (
+    DataName,
+    LearningRateConfig,
+    StudyName,
+    TeacherProblem,
+    WidthConfig,
+)
 from lmc_fast.studies.errors import ConfigError, StoreError
 from lmc_fast.studies.plot_comparison import comparison_figure
 from lmc_fast.studies.plot_style import style
@@ -131,6 +139,47 @@ def test_a_file_gives_what_variants_leave_open(tmp_path: Path) -> None:
     assert [cast("WidthConfig", variant.config).steps for variant in varied] == [5, 6]
 
 
+@pytest.mark.parametrize(
+    ("name", "vary", "data"),
+    [
+        ("training", [], None),
+        (None, ["problem.samples=[50, 60]", 'method=["gd"]'], None),
+        (None, ["batch_size=[5, 6]"], "digits"),
+    ],
+)
+def test_the_command_of_a_comparison_makes_it_again(
+    name: str | None, vary: list[str], data: DataName | None, tmp_path: Path
+) -> None:
+    """Without the file, whose settings are in it."""
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'study = "width"\nwidths = [3, 6]\ntail_from = "none"\ndefinition = "midpoint"\n'
+    )
+    given = ["pairs=3", "definition=endpoint_mean"]
+    chosen = load_comparison("width", name, vary=vary, preset="full", data=data, file=file,
+                             overrides=given)  # fmt: skip
+    words = shlex.split(chosen.command)
+    start = ["lmc-fast", "compare", "width", *([name] if name else [])]
+    assert words[: len(start)] == start
+    options = list(zip(words[len(start) :: 2], words[len(start) + 1 :: 2], strict=True))
+    assert dict(options)["--preset"] == "full"
+    assert dict(options).get("--data") == data
+    vary, overrides = ([v for k, v in options if k == option] for option in ("--vary", "--set"))
+    again = load_comparison("width", name, vary=vary, preset="full", data=data, overrides=overrides)
+    assert again == chosen
+    assert again.variants[0].config.definition == "endpoint_mean"
+
+
+def test_a_comparison_of_before_has_no_command(tmp_path: Path) -> None:
+    chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
+    filled(tmp_path, chosen)
+    assert read_comparison(tmp_path).command == chosen.command
+    index = json.loads((tmp_path / INDEX).read_text())
+    del index["command"]
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    assert read_comparison(tmp_path).command == ""
+
+
 def test_shipped_comparisons_are_not_of_images() -> None:
     told = "'width' has the settings of a teacher's students; got data 'digits': give --vary"
     with pytest.raises(ConfigError, match=told):
@@ -146,7 +195,7 @@ def test_a_comparison_is_not_taken_for_a_study(
 ) -> None:
     chosen = load_comparison("width", None, vary=["pairs=[2,3]"], overrides=["widths=[4,6]"])
     folder = str(filled(tmp_path, chosen))
-    for words in (["export", folder], ["report", folder], ["study", "width", "--out", folder],
+    for words in (["export", folder], ["study", "width", "--out", folder],
                   ["plot", str(tmp_path / "pairs-2"), "--theory", folder]):  # fmt: skip
         assert main(words) == 1
         told = capsys.readouterr().err
@@ -294,8 +343,6 @@ def test_the_command_runs_resumes_and_draws(
     assert capsys.readouterr().out.count("4 cells, 4 finished") == 2
     assert main(["plot", out]) == 0
     assert main(["export", str(tmp_path / "out" / "d-5")]) == 0
-    assert main(["report", out]) == 1
-    assert "is a comparison" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
-import subprocess
 import tomllib
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from invented import Config, fill_store
+from pages import Page, needs_browser, ran
 
 pytest.importorskip("plotly", reason="needs the extra lmc_fast[studies]")
 
@@ -25,10 +23,10 @@ from lmc_fast.cli import main
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.html_report import write_report
-from lmc_fast.studies.html_report.chart import Line, mean_traces, ticks
+from lmc_fast.studies.html_report.chart import mean_traces, ticks
 from lmc_fast.studies.html_report.elements import data, table
 from lmc_fast.studies.plot_alpha import typical_pair
-from lmc_fast.studies.plot_style import Look
+from lmc_fast.studies.plot_style import Line, Look
 from lmc_fast.studies.presets import load_config
 from lmc_fast.studies.runner import run_study
 from lmc_fast.studies.statistics import Interval
@@ -36,61 +34,6 @@ from lmc_fast.studies.store import CellKey, create, open_existing
 from lmc_fast.studies.summary import summarise
 
 ORIGIN = {"version": "9.9", "commit": "abc1234", "machine": "Abacus <&> Sons", "backend": "beads"}
-
-
-class Page(HTMLParser):
-    """A page's tags, tables, and scripts by id."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.scripts: dict[str, str] = {}
-        self.texts: list[str] = []
-        self._table = self._script = ""
-        self._caption = False
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = {name: value or "" for name, value in attrs}
-        self.tags.append((tag, named))
-        if tag == "table":
-            self._table = named.get("id", "")
-            self.tables[self._table] = []
-        elif tag == "tr":
-            self.tables[self._table].append([])
-        elif tag in ("td", "th"):
-            self.tables[self._table][-1].append("")
-        elif tag in ("script", "style"):
-            self._script = named.get("id", "code")
-        self._caption = tag == "caption" or (self._caption and tag == "br")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("script", "style"):
-            self._script = ""
-        elif tag == "table":
-            self._table = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._script:
-            self.scripts[self._script] = self.scripts.get(self._script, "") + data
-            return
-        self.texts.append(data)
-        rows = self.tables.get(self._table)
-        if rows and rows[-1] and not self._caption:
-            rows[-1][-1] += data.strip("\n")
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def read(self, name: str) -> Any:
-        return json.loads(self.scripts[name])
-
-    def records(self, name: str) -> list[dict[str, str]]:
-        head, *rows = self.tables[name]
-        return [dict(zip(head, row, strict=True)) for row in rows]
 
 
 def small(study: StudyName, data: str = "teacher") -> Config:
@@ -453,39 +396,21 @@ def test_an_empty_study_is_refused(tmp_path: Path, tiny: WidthConfig) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
-def browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
 # Chooses another pair as a reader would, and leaves in the page what is then drawn.
-CHOOSE = """<script>
+CHOOSE = """
 const select = document.getElementById("choose-pair");
 select.value = "2";
 select.dispatchEvent(new Event("change"));
 const shown = document.getElementById("chart-pair").data.map(({ name, y }) => [name, y]);
-const charts = [...document.querySelectorAll(".chart")];
-const drawn = charts.map((chart) => chart.querySelectorAll(".scatterlayer path.js-line").length);
-const gap = charts.map((chart) => chart.querySelector(".legend").getBoundingClientRect().top
-  - chart.querySelector(".xtitle").getBoundingClientRect().bottom);
-const result = document.createElement("pre");
-result.id = "shown";
-result.textContent = JSON.stringify({ shown, drawn, gap, pair: select.selectedOptions[0].text });
-document.body.replaceChildren(result);
-</script></body>"""
+const { drawn, gap } = lines();
+const result = { shown, drawn, gap, pair: select.selectedOptions[0].text };
+"""
 
 
-@pytest.mark.skipif(browser() is None, reason="no chromium or google-chrome to open the page in")
+@needs_browser
 def test_a_browser_draws_the_charts_and_the_chosen_pair(tmp_path: Path) -> None:
     path = write_report(filled(tmp_path / "study", small("width")))
-    changed = tmp_path / "changed.html"
-    changed.write_text(path.read_text("utf-8").replace("</body>", CHOOSE), "utf-8")
-    command = [str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000",
-               changed.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    (found,) = re.findall(r'<pre id="shown">(.*?)</pre>', done.stdout, re.DOTALL)
-    result = json.loads(found)
+    result = ran(path, CHOOSE)
     assert result["pair"] == "seeds 4 and 5"
     # Three matchings with their bands and a line of medians, then three curves.
     assert result["drawn"] == [7, 3]

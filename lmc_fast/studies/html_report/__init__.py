@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A study as one HTML file that needs no network; :func:`write_report` is the entry."""
+"""A study or comparison as one HTML file that needs no network: :func:`write_report`."""
 
 from .document import write_report
 

@@ -9,15 +9,14 @@ import numpy as np
 
 from ..config import LearningRateConfig
 from ..plot_alive import alive_counts, alive_looks, alive_means, not_drawn, rate_name, shown
-from ..plot_style import Look
+from ..plot_style import Line, Look
 from ..statistics import Interval
 from ..summary import Summary
 from .captions import sentence
-from .chart import Chart, Line, axis, mean_traces, plain_y
+from .chart import Chart, axis, mean_traces, plain_y
 from .places import mark_rates, places
 
 _ALIVE = Look("#009E73", "o", "-", "alive neurons")
-_DASHES = ("-", "--", "-.", ":")
 
 
 def alive_chart(summary: Summary, caption: str) -> Chart:
@@ -41,9 +40,9 @@ def updates_chart(summary: Summary, caption: str) -> Chart | None:
         return None
     groups = shown(summary)
     lines = []
-    for i, (group, look) in enumerate(zip(groups, alive_looks(len(groups)), strict=True)):
+    for group, look in zip(groups, alive_looks(len(groups)), strict=True):
         name = f"lr {rate_name(summary, group)}"
-        drawn = Look(look["color"], look["marker"], _DASHES[i % len(_DASHES)], name)
+        drawn = Look(look["color"], look["marker"], look["linestyle"], name)
         counts = [len(alive_counts(group, step)) for step in config.counted_steps]
         means = alive_means(group, config.counted_steps)
         lines.append(Line(drawn, [float(s) for s in config.counted_steps], means, counts))

@@ -33,7 +33,7 @@ def sample(config: AnyConfig, rows: Sequence[Row], per: str) -> str:
 
 def exclusions(summary: Summary) -> str:
     """How many students are missing from means, and why."""
-    rows = [row for group in summary.groups for row in group.rows]
+    rows = summary.rows
     diverged = sum(int(row[f"diverged_{side}"] or 0) for row in rows for side in ("a", "b"))
     pairs = sum(group.pairs - len(group.sound) for group in summary.groups)
     written = (

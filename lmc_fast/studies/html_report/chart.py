@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..plot_means import off_the_line
-from ..plot_style import GREY, LogFloor, Look
-from ..statistics import Interval
+from ..plot_style import DECADES, GREY, Line, LineStyle, LogFloor
 from ..tail import TailFit
 
 Trace = dict[str, Any]
@@ -20,21 +19,10 @@ SYMBOLS: Mapping[str, str] = {
     "s": "square", "^": "triangle-up", "o": "circle", "D": "diamond", "v": "triangle-down",
     "x": "x", "P": "cross", "*": "star", "X": "hexagon",
 }  # fmt: skip
-DASHES: Mapping[str, str] = {":": "dot", "--": "dash", "-": "solid", "-.": "dashdot"}
-
-
-class Line(NamedTuple):
-    """Means with intervals at places x, how they look, and how many values each is of.
-
-    ``pairs``, where the values are not of pairs, are the pairs that they come from: fewer than
-    ``FEWEST`` make a hollow marker.
-    """
-
-    look: Look
-    x: Sequence[float]
-    means: Sequence[Interval]
-    counts: Sequence[int]
-    pairs: Sequence[int] | None = None
+DASHES: Mapping[LineStyle, str] = {
+    ":": "dot", "--": "dash", "-": "solid", "-.": "dashdot",
+    (0, (3, 1, 1, 1, 1, 1)): "9px,3px,3px,3px,3px,3px",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,6 +70,27 @@ def ticks(widths: Sequence[int], factor: float = 1.16, keep: int | None = None) 
     return {"tickvals": kept, "ticktext": [f"{width:,}" for width in kept]}
 
 
+def decade_ticks(places: Sequence[float]) -> dict[str, Any]:
+    """A log axis over positive places, labelled at 1, 2 and 5 times powers of ten.
+
+    It reaches the nearest of these on both sides where fewer than two are among the places.
+    """
+    if not places:
+        return {}
+    low, high = min(places), max(places)
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    marks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    if sum(low <= mark <= high for mark in marks) < 2:
+        low, high = max(m for m in marks if m <= low), min(m for m in marks if m >= high)
+    ends = np.log10([low, high])
+    beside = 0.02 + 0.03 * (ends[1] - ends[0])
+    return {
+        "range": [float(ends[0] - beside), float(ends[1] + beside)],
+        "tickvals": marks,
+        "ticktext": [f"{mark:,g}" for mark in marks],
+    }
+
+
 def mean_traces(lines: Iterable[Line], floor: LogFloor | None = None) -> list[Trace]:
     """A line per :class:`Line` and, below it, its band; hovering shows the true numbers.
 
@@ -96,7 +105,7 @@ def mean_traces(lines: Iterable[Line], floor: LogFloor | None = None) -> list[Tr
 
 def _line(line: Line, floor: LogFloor | None) -> list[Trace]:
     """The line and, apart from it, means of few pairs."""
-    few, off = off_the_line(line.counts if line.pairs is None else line.pairs)
+    few, off = off_the_line(line.of_pairs)
     symbol = SYMBOLS[line.look.marker]
     y = np.array([_place(mean.value, floor) for mean in line.means])
     whole: Trace = {
@@ -174,7 +183,7 @@ def fit_trace(tail: TailFit, what: str, dash: str = "solid") -> Trace:
     }
 
 
-def floor_of(lines: Iterable[Line], decades: int, more: Iterable[float] = ()) -> LogFloor:
+def floor_of(lines: Iterable[Line], decades: int = DECADES, more: Iterable[float] = ()) -> LogFloor:
     """The log axis that holds all means and intervals of some lines."""
     values = [value for line in lines for mean in line.means for value in mean]
     return LogFloor([*values, *more], decades)

@@ -6,11 +6,9 @@ from __future__ import annotations
 from ..captions import hollow
 from ..depth_summary import DepthSummary
 from ..plot_depth import DEPTH_LOOKS, PANELS, DepthPanel, means
-from ..plot_style import Look
+from ..plot_style import Line, Look
 from .captions import sentence
-from .chart import Chart, Line, axis, floor_of, log_y, mean_traces, plain_y, ticks
-
-_DECADES = 7
+from .chart import Chart, axis, floor_of, log_y, mean_traces, plain_y, ticks
 
 
 def depth_charts(summary: DepthSummary, caption: str) -> list[Chart]:
@@ -31,7 +29,7 @@ def _chart(summary: DepthSummary, panel: DepthPanel, caption: str) -> Chart:
             lines.append(Line(drawn, x, means(summary, panel, name, matching), counts))
     title = "mean " + panel.label.replace("\n", " ")
     if panel.log:
-        floor = floor_of(lines, _DECADES)
+        floor = floor_of(lines)
         layout, traces = log_y(title, floor, lines), mean_traces(lines, floor)
     else:
         layout, traces = plain_y(title), mean_traces(lines)

@@ -51,8 +51,7 @@ def mark_rates(summary: Summary, layout: dict[str, Any]) -> None:
     layout["xaxis"] = axis(place_name(summary))
     unit = summary.bracket.threshold if summary.bracket else 1.0
     if summary.edge is not None:
-        layout["shapes"].append(upright(summary.edge / unit, "dash"))
-        layout["annotations"].append(note("edge of stability", x=summary.edge / unit, **_ABOVE))
+        mark_edge(layout, summary.edge / unit)
     if summary.bracket is not None:
         layout["shapes"].append(upright(1.0))
         layout["annotations"].append(note("diverges", x=1.0, **_ABOVE))
@@ -60,3 +59,9 @@ def mark_rates(summary: Summary, layout: dict[str, Any]) -> None:
         if not group.sound:
             where = {"x": group.lr / unit, "y": 0.05, "yref": "paper"}
             layout["annotations"].append(note("×", hovertext="no pair survives", **where))
+
+
+def mark_edge(layout: dict[str, Any], place: float) -> None:
+    """Mark the edge of stability at a place on the axis of step sizes."""
+    layout["shapes"].append(upright(place, "dash"))
+    layout["annotations"].append(note("edge of stability", x=place, **_ABOVE))

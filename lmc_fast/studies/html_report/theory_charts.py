@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from ...grouped_minima import crossover_width
-from ..plot_style import GREY, LOOKS, Look
+from ..plot_style import GREY, LOOKS, Line, Look
 from ..statistics import FEWEST, Interval
 from ..theory import problem_of
 from ..theory_summary import DENSE, TheorySummary
 from .chart import (
     Chart,
-    Line,
     axis,
     fit_trace,
     floor_of,

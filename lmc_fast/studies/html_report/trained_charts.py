@@ -10,15 +10,13 @@ import numpy as np
 from ..captions import hollow
 from ..config import LearningRateConfig
 from ..guide_line import guide_line
-from ..plot_style import GREY, LOOKS, LogFloor, Measure, look_of_median, measures
+from ..plot_style import GREY, LOOKS, Line, LogFloor, Measure, look_of_median, measures
 from ..statistics import Interval, mean_interval, short
 from ..summary import Summary
 from .alive_charts import alive_chart, updates_chart
 from .captions import sentence
-from .chart import Chart, Line, Trace, fit_trace, floor_of, log_y, mean_traces, plain_y, reach
+from .chart import Chart, Trace, fit_trace, floor_of, log_y, mean_traces, plain_y, reach
 from .places import mark, places
-
-_DECADES = 7
 
 
 def trained_charts(summary: Summary, caption: str) -> list[Chart]:
@@ -46,7 +44,7 @@ def _barriers(summary: Summary, measure: Measure, caption: str) -> Chart:
         lines.append(Line(look_of_median(best), places(summary, groups), medians, lines[0].counts))
     title = "mean " + measure.label.replace("\n", " ")
     if measure.log:
-        floor = floor_of(lines, _DECADES)
+        floor = floor_of(lines)
         layout = log_y(title, floor, lines)
         traces = mean_traces(lines, floor)
         if measure == measures(summary.config)[0]:
