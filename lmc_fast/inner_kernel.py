@@ -6,15 +6,15 @@ import math
 import torch
 from torch import Tensor
 
-from .reference.population_loss import kernel_shape
-
 
 def kernel_from_inner(norm_u: Tensor, norm_v: Tensor, inner: Tensor) -> Tensor:
     """K(u, v) = E relu(u.x) relu(v.x), x ~ N(0, I), from |u|, |v| and u.v: float64.
 
     K = |u||v| (sin t + (pi - t) cos t) / (2 pi) (Cho and Saul, NeurIPS 2009; see
-    :mod:`lmc_fast.reference.population_loss`). As a function of cos t the bracket has the slope
-    pi - t, so that a cosine good to eps makes K good to eps |u||v| / 2, for parallel vectors too.
+    :mod:`lmc_fast.reference.population_loss`). With r the acute one of t and pi - t, the bracket is
+    sin r - r cos r, and pi cos t more where t is acute. As a function of cos t it has the slope
+    pi - t, so that a cosine good to eps makes K good to eps |u||v| / 2, for parallel vectors too;
+    what sin r - r cos r cancels is of that size.
 
     Parameters
     ----------
@@ -23,9 +23,9 @@ def kernel_from_inner(norm_u: Tensor, norm_v: Tensor, inner: Tensor) -> Tensor:
     """
     product = norm_u * norm_v
     cosine = (inner / product.clamp_min(1e-300)).clamp(-1, 1)
-    # Half angles: acos loses digits near 0 and pi.
-    sine, half = (1 - cosine).sqrt(), (1 + cosine).sqrt()
-    shape = kernel_shape(2 * torch.atan2(sine, half), 2 * torch.atan2(half, sine), cosine)
+    acute = cosine.abs()
+    sine = ((1 - acute) * (1 + acute)).sqrt()
+    shape = sine - acute.acos() * acute + math.pi * cosine.clamp_min(0)
     return product * shape / (2 * math.pi)
 
 

@@ -2,11 +2,11 @@
 """Losses between two networks after a few neurons of one have changed places.
 
 Both classes hold one pair of networks and a permutation, which :meth:`start` sets, and give the
-losses at A alphas after a *move*: for neurons i_1, ..., i_L of a, neuron i_k is now matched with
-what i_{k+1} was matched with, and i_L with what i_1 was. L = 2 swaps two, L = 3 is a cycle of
+loss at one of A alphas after a *move*: for neurons i_1, ..., i_L of a, neuron i_k is now matched
+with what i_{k+1} was matched with, and i_L with what i_1 was. L = 2 swaps two, L = 3 is a cycle of
 three; every permutation is made of swaps. Only the L interpolated neurons change, so that a move
-costs O(L m) kernels in closed form and O(L n c) on samples, and not the O(m^2) and O(n m c) of a
-new network. All arithmetic is float64.
+costs O(L^2) kernels in closed form and O(L n c) operations on samples, and not the O(m^2) and
+O(n m c) of a new network. All arithmetic is float64.
 """
 
 from typing import Protocol
@@ -14,12 +14,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .inner_kernel import weighted_kernels
+from .inner_kernel import kernel_from_inner, weighted_kernels
 from .losses import mean_loss
 from .weights import Teacher, Weights
 
 # Numbers that exist at once while moves are tried.
 _NUMBERS = 2**21
+
+# Those of one operation on a CPU, in whose cache they stay.
+_CACHED_NUMBERS = 2**16
+
+
+def _at_once(device: torch.device) -> int:
+    """How many numbers one operation should make."""
+    return _CACHED_NUMBERS if device.type == "cpu" else _NUMBERS
 
 
 class Moves(Protocol):
@@ -39,12 +47,21 @@ class Moves(Protocol):
     def start(self, perm: Tensor) -> Tensor:
         """Match by ``perm`` (m,) from now on; the losses (A,)."""
 
-    def after(self, moves: Tensor) -> Tensor:
-        """Losses (A, C) after each of C moves alone; int64 (C, L), the neurons i_1, ..., i_L."""
+    def after(self, moves: Tensor, point: int) -> Tensor:
+        """Losses (C,) at alpha number ``point`` after each of C moves alone.
+
+        ``moves`` is int64 (C, L), the neurons i_1, ..., i_L.
+        """
 
 
 class PopulationMoves:
     """Population loss in closed form of pair p of networks without biases.
+
+    With <f, g> = E f(x).g(x) and f* the teacher, the loss is <f - f*, f - f*> / 2. A move changes
+    f by h, the L neurons that come in minus the L that leave, and the loss by
+    <h, f - f*> + <h, h> / 2. There are m^2 neurons that can come in, a's i with b's j, and their
+    products with f - f* are tabulated: a move takes 2 L entries of the table for the first term,
+    and L (2 L - 1) kernels for the second.
 
     Parameters
     ----------
@@ -54,6 +71,12 @@ class PopulationMoves:
     alphas : float64 Tensor, shape (A,)
     scale : float
         E[x_i^2]; see :func:`lmc_fast.reference.population_loss.input_scale`.
+
+    Notes
+    -----
+    The table takes A m^2 (m + M) kernels, and another permutation A m^2 for each neuron that leaves
+    or comes in. It is computed anew when more than m have come in, so that rounding does not add
+    up. About 10 A m^2 numbers are kept: 240 MB at m = 1000 and A = 3.
     """
 
     def __init__(
@@ -66,44 +89,103 @@ class PopulationMoves:
         self._scale = scale
         self._targets = weighted_kernels(self._v, self._v2, self._v, self._v2).sum() / 2
         self.zero_loss = float(scale * self._targets)
+        (u, out), (v, out_other) = self._ends
+        # Norms of all neurons i, j, and the weighted kernel of each with itself: (A, m, m).
+        self._norms = self._lengths(u, v)
+        self._squares = (self._norms * self._lengths(out, out_other)).square() / 2
+        self._products = [self._inner(u, v), self._inner(out, out_other)]
+        points = len(alphas)
+        v1, v2 = (t.expand(points, -1, -1) for t in (self._v, self._v2))
+        self._with_teacher = self._with_all(v1, v2)
+        self._perm = torch.full((len(u),), -1, device=device)
+        self._replaced = len(u)
 
     def together(self, length: int) -> int:
+        # The search makes the best of so many moves, so that what it finds depends on this number.
         (u, _), points = self._ends[0], len(self._alpha)
         per_move = points * length * (len(u) + len(self._v) + u.shape[1])
         return max(1, _NUMBERS // per_move)
 
     def start(self, perm: Tensor) -> Tensor:
+        q, e = self._between(torch.arange(len(perm), device=perm.device), perm)
+        own = weighted_kernels(q, e, q, e).sum((1, 2)) / 2
+        cross = weighted_kernels(q, e, self._v, self._v2).sum((1, 2))
+        self._loss = own - cross + self._targets
+        changed = (perm != self._perm).nonzero()[:, 0]
+        self._replaced += len(changed)
+        if self._replaced > len(perm):
+            self._slope = self._with_all(q, e) - self._with_teacher
+            self._replaced = 0
+        elif len(changed) > 0:
+            old_q, old_e = self._between(changed, self._perm[changed])
+            q, e = torch.cat([q[:, changed], old_q], 1), torch.cat([e[:, changed], -old_e], 1)
+            self._slope += self._with_all(q, e)
         self._perm = perm
-        self._q, self._e = self._between(torch.arange(len(perm), device=perm.device), perm)
-        self._own = weighted_kernels(self._q, self._e, self._q, self._e)
-        self._cross = weighted_kernels(self._q, self._e, self._v, self._v2).sum(2)
-        self._loss = self._own.sum((1, 2)) / 2 - self._cross.sum(1) + self._targets
         return self._scale * self._loss
 
-    def after(self, moves: Tensor) -> Tensor:
-        count, length = moves.shape
-        points = len(self._alpha)
-        flat = moves.flatten()
-        q, e = self._between(flat, self._perm[moves.roll(-1, 1)].flatten())
-        cross = weighted_kernels(q, e, self._v, self._v2).sum(2) - self._cross[:, flat]
-        # With every neuron as it is now, of which those that move are taken out again.
-        with_all = weighted_kernels(q, e, self._q, self._e).view(points, count, length, -1)
-        members = moves[None, :, None, :].expand(points, count, length, length)
-        among = with_all.gather(3, members).sum((2, 3))
-        old = self._own[:, moves[:, :, None], moves[:, None, :]].sum((2, 3))
-        old_with_all = self._own.sum(2)[:, moves].sum(2)
-        q, e = q.view(points, count, length, -1), e.view(points, count, length, -1)
-        new = weighted_kernels(q, e, q, e).sum((2, 3))
-        # 1/2 sum over the moved, and their products with the others, before and after.
-        own = (with_all.sum((2, 3)) - among + new / 2) - (old_with_all - old + old / 2)
-        change = own - cross.view(points, count, length).sum(2)
-        return self._scale * (self._loss[:, None] + change)
+    def after(self, moves: Tensor, point: int) -> Tensor:
+        length = moves.shape[1]
+        # The neurons that come in, then those that leave.
+        i, j = moves.repeat(1, 2), self._perm[torch.cat([moves.roll(-1, 1), moves], 1)]
+        sign = self._alpha.new_ones(2 * length)
+        sign[length:] = -1
+        r, s = torch.triu_indices(2 * length, 2 * length, 1, device=moves.device)
+        mixed = self._pairs(point, i[:, r], j[:, r], i[:, s], j[:, s]) @ (sign[r] * sign[s])
+        square = self._squares[point, i, j].sum(1) + 2 * mixed
+        return self._scale * (self._loss[point] + self._slope[point, i, j] @ sign + square / 2)
 
     def _between(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
         """Interpolated neurons of a's i with b's j, and output weights: (A, k, d), (A, k, c)."""
         (u, out), (v, out_other) = self._ends
         alpha = self._alpha
         return (1 - alpha) * u[i] + alpha * v[j], (1 - alpha) * out[i] + alpha * out_other[j]
+
+    def _lengths(self, start: Tensor, end: Tensor) -> Tensor:
+        """Norms of (1 - alpha) start_i + alpha end_j, without cancellation: (A, m, m)."""
+        alpha = self._alpha
+        return torch.cdist(
+            (1 - alpha) * start, -alpha * end, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+
+    def _inner(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The parts of products of interpolated vectors: a's with a's, a's with b's, b's with b's.
+
+        Three of (A, m, m), which hold their shares of alpha.
+        """
+        alpha = self._alpha
+        return (
+            (1 - alpha) ** 2 * (start @ start.T),
+            alpha * (1 - alpha) * (start @ end.T),
+            alpha**2 * (end @ end.T),
+        )
+
+    def _pairs(self, point: int, i: Tensor, j: Tensor, i2: Tensor, j2: Tensor) -> Tensor:
+        """Weighted kernels at one alpha of the neurons i, j with the neurons i2, j2: as i."""
+        inner, weight = (
+            aa[point, i, i2] + ab[point, i, j2] + ab[point, i2, j] + bb[point, j, j2]
+            for aa, ab, bb in self._products
+        )
+        norms = self._norms[point]
+        return weight * kernel_from_inner(norms[i, j], norms[i2, j2], inner)
+
+    def _with_all(self, w: Tensor, e: Tensor) -> Tensor:
+        """Sums of the weighted kernels of i, j with w (A, L, d) and e (A, L, c): (A, m, m)."""
+        alpha = self._alpha
+        (u, out), (v, out_other) = self._ends
+        starts = [(1 - alpha) * (u @ w.mT), (1 - alpha) * (out @ e.mT)]
+        ends = [alpha * (v @ w.mT), alpha * (out_other @ e.mT)]
+        norms = torch.linalg.vector_norm(w, dim=-1)[:, None, None]
+        total = torch.empty_like(self._norms)
+        rows = max(1, _at_once(w.device) // ends[0].numel())
+        for first in range(0, len(u), rows):
+            block = slice(first, first + rows)
+            inner, weight = (
+                start[:, block, None] + end[:, None]
+                for start, end in zip(starts, ends, strict=True)
+            )
+            kernel = kernel_from_inner(self._norms[:, block, :, None], norms, inner)
+            total[:, block] = (weight * kernel).sum(-1)
+        return total
 
 
 class SampledMoves:
@@ -151,16 +233,19 @@ class SampledMoves:
         ]
         return torch.stack([mean_loss(f, self._y, self._loss) for f in self._outputs])
 
-    def after(self, moves: Tensor) -> Tensor:
-        sources, now = self._perm[moves.roll(-1, 1)], self._perm[moves]
-        losses = []
-        for alpha, outputs in zip(self._alphas, self._outputs, strict=True):
-            change = self._part(alpha, moves, sources) - self._part(alpha, moves, now)
-            losses.append(mean_loss(outputs + change, self._y, self._loss))
-        return torch.stack(losses)
+    def after(self, moves: Tensor, point: int) -> Tensor:
+        z, out = self._ends[0]
+        few = max(1, _at_once(z.device) // (z.shape[1] * (moves.shape[1] + out.shape[1])))
+        return torch.cat([self._after(block, point) for block in torch.split(moves, few)])
+
+    def _after(self, moves: Tensor, point: int) -> Tensor:
+        alpha, sources = self._alphas[point], self._perm[moves.roll(-1, 1)]
+        change = self._part(alpha, moves, sources) - self._part(alpha, moves, self._perm[moves])
+        return mean_loss(self._outputs[point] + change, self._y, self._loss)
 
     def _part(self, alpha: float, i: Tensor, j: Tensor) -> Tensor:
         """Summed outputs of the interpolated neurons of a's i (..., k) with b's j: (..., n, c)."""
         (z, out), (z_other, out_other) = self._ends
-        active = ((1 - alpha) * z[i] + alpha * z_other[j]).relu()
-        return active.mT @ ((1 - alpha) * out[i] + alpha * out_other[j])
+        active = torch.lerp(z[i], z_other[j], alpha).relu_()
+        # Outputs first: the product reads the activations as they lie.
+        return (torch.lerp(out[i], out_other[j], alpha).mT @ active).mT

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import timer
 from bench.compare import moved
-from bench.matchers import METHODS, measure, table
+from bench.matchers import METHODS, measure, refine_times, table
 from bench.restricted import restricted, settings
 from bench.scaling import cliff
 
@@ -129,3 +129,12 @@ def test_matchers_are_never_better_than_the_least_barrier() -> None:
     )
     row = row._replace(least=zero)
     assert table([row]).splitlines()[-1] == "| 4 | 4 | 1.00 | 2 | 0 | 2 | 0 |" + " 1 (0) |" * cells
+
+
+def test_times_of_refine_name_the_barriers() -> None:
+    cells = refine_times(4, pairs=2, steps=100).strip("| ").split(" | ")
+    assert cells[0] == "4"
+    assert len(cells) == 4
+    for cell in cells[1:]:
+        before, after = (float(number) for number in cell.split(": ")[1].split(" to "))
+        assert after <= before

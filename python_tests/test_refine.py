@@ -20,7 +20,7 @@ from lmc_fast import (
     teacher,
     two_layer_relu,
 )
-from lmc_fast.refine import _cycles
+from lmc_fast.refine import _best, _cycles
 
 TEACHER = teacher(4, 3)
 
@@ -180,3 +180,24 @@ def test_drawn_cycles_reach_every_neuron():
     for column in range(3):
         assert set(drawn[:, column]) == set(range(60))
     assert (np.diff(np.sort(drawn, axis=1), axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("below", [0.0, 0.2, 0.5, 2.0])
+def test_the_best_move_is_that_of_the_least_largest_excess(below):
+    generator = torch.Generator().manual_seed(0)
+    losses = torch.rand(3, 50, generator=generator, dtype=torch.float64)
+    chord = torch.tensor([0.1, 0.3, 0.2], dtype=torch.float64)
+    heights = (losses - chord[:, None]).amax(0).clamp_min(0)
+
+    class Table:
+        def after(self, moves, point):
+            return losses[point, moves[:, 0]]
+
+    block = torch.stack([torch.arange(50), torch.arange(50) + 1], 1)
+    for excess in itertools.permutations([0.0, 0.1, 0.2]):
+        excess = torch.tensor(excess, dtype=torch.float64)
+        got = _best(Table(), block, chord, excess, torch.tensor(below).double())
+        if bool(heights.min() < below):
+            assert torch.equal(got, block[heights.argmin()])
+        else:
+            assert got is None
