@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 import lmc_fast
-from lmc_fast.matching import gap_cost
+from lmc_fast.deficit_cost import gap_cost
 
 from .timer import OURS, Case
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
 
 from .assignment import assign, assign_factors
 from .canonical import canonicalize
+from .deficit_cost import deficit_cost, gap_cost
 from .host_copies import on_host
-from .inner_kernel import kernel_from_inner
 from .losses import check_inputs, check_option
 from .permutation_check import check_reordering, reorder
 from .sampled_cost import sampled_deficit_cost
@@ -213,61 +212,6 @@ def _cost_matrix(a: Weights, b: Weights, cost: str, x: Tensor | None) -> Callabl
         return deficit_cost(a.w1[p], a.w2[p], b.w1[p], b.w2[p])
 
     return gap_cost_of_pair
-
-
-def gap_cost(u: Tensor, v: Tensor) -> Tensor:
-    """|u_i| + |v_j| - |u_i + v_j|: (m, d), (m, d) -> (m, m) float64.
-
-    E relu(u.x) = |u| / sqrt(2 pi) for x ~ N(0, I), so this is 2 sqrt(2 pi) times the mean of
-    (relu(u.x) + relu(v.x)) / 2 - relu((u + v).x / 2).
-    """
-    norm_u, norm_v, cosine = _polar(u, v)
-    total = norm_u[:, None] + norm_v
-    product = norm_u[:, None] * norm_v
-    # The difference of norms cancels; multiplied by its conjugate it is 2 |u||v| (1 - cos t).
-    turned = 2 * product * (1 - cosine)
-    return turned / (total + (total.square() - turned).clamp_min(0).sqrt()).clamp_min(1e-300)
-
-
-def deficit_cost(u: Tensor, a: Tensor, v: Tensor, b: Tensor) -> Tensor:
-    """Root mean square midpoint deficit over x ~ N(0, I): (m, m) float64.
-
-    The deficit of neurons (u, a) and (v, b) is (a relu(u.x) + b relu(v.x)) / 2 - e relu(s.x) with
-    e = (a + b) / 2 and s = (u + v) / 2. Its square is a sum of six products of two ReLUs, whose
-    means are the degree-1 arc-cosine kernel (Cho and Saul, Kernel Methods for Deep Learning,
-    NeurIPS 2009); see :mod:`lmc_fast.reference.population_loss`.
-
-    Parameters
-    ----------
-    u, v : Tensor, shape (m, d)
-    a, b : Tensor, shape (c, m)
-    """
-    norm_u, norm_v, cosine = _polar(u, v)
-    norm_u, norm_v = norm_u[:, None], norm_v[None, :]
-    inner = norm_u * norm_v * cosine
-    a, b = a.double(), b.double()
-    aa, bb, ab = a.square().sum(0)[:, None], b.square().sum(0), a.T @ b
-    ae, be, ee = (aa + ab) / 2, (ab + bb) / 2, (aa + 2 * ab + bb) / 4
-    us, vs = (norm_u.square() + inner) / 2, (inner + norm_v.square()) / 2
-    norm_s = ((us + vs) / 2).clamp_min(0).sqrt()
-    mean_square = (
-        aa * norm_u.square() / 8
-        + bb * norm_v.square() / 8
-        + ab * kernel_from_inner(norm_u, norm_v, inner) / 2
-        + ee * norm_s.square() / 2
-        - ae * kernel_from_inner(norm_u, norm_s, us)
-        - be * kernel_from_inner(norm_v, norm_s, vs)
-    )
-    return mean_square.clamp_min(0).sqrt()
-
-
-def _polar(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Norms (m,), (m,) and cosines (m, m) in [-1, 1] of all pairs; 0 where a vector is zero."""
-    u, v = u.double(), v.double()
-    norm_u, norm_v = vector_norm(u, dim=1), vector_norm(v, dim=1)
-    unit_u = u / torch.where(norm_u > 0, norm_u, 1.0)[:, None]
-    unit_v = v / torch.where(norm_v > 0, norm_v, 1.0)[:, None]
-    return norm_u, norm_v, (unit_u @ unit_v.T).clamp(-1, 1)
 
 
 def _weights_cost(a: Weights, b: Weights, p: int) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmc_fast import Weights, init_students, match, sample_inputs
-from lmc_fast.matching import deficit_cost, gap_cost
+from lmc_fast.deficit_cost import deficit_cost, gap_cost
 
 
 def students(m, d=4, pairs=1, seed=0, c=2, biases=False):

@@ -7,7 +7,7 @@ import torch
 from compare import assert_close, rounding
 
 from lmc_fast import Weights, barrier, init_students, match, sample_inputs, sampled_cost
-from lmc_fast.matching import deficit_cost
+from lmc_fast.deficit_cost import deficit_cost
 from lmc_fast.sampled_cost import sampled_deficit_cost
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from trained_neurons import trained_neurons
 
 from lmc_fast import Assignment, assign, assign_factors
-from lmc_fast.matching import gap_cost
+from lmc_fast.deficit_cost import gap_cost
 from lmc_fast.reference import assignment as reference
 
 EPS = torch.finfo(torch.float64).eps
