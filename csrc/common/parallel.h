@@ -2,7 +2,7 @@
 // The threads of all kernels: torch's own where it is loaded (torch_team.h); a pool where it is
 // not, and for calls during which the caller must wake up now and then (those of training). Work is
 // cut into tasks by size alone, never by the number of threads, and no task reads what another
-// writes: so results do not depend on the thread count.
+// writes (or it waits for it: evaluation-inl.h): so results do not depend on the thread count.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ struct WhileWaiting {
 };
 
 // Runs all tasks on up to `threads` threads, the caller among them, and returns when all are done.
+// They are begun in order: a task may wait for an earlier one that throws nothing.
 // The first exception a task throws is rethrown here; the tasks not yet begun are then dropped.
 // Safe to call from several threads at once, from inside a task, and after fork().
 void parallel_for(int64_t tasks, int threads, TaskFunction function, void* context,

@@ -10,10 +10,13 @@
 // Each pair of the student's neurons is taken once. Neurons are cut into blocks; two blocks' pairs
 // are one task, in which one block's neurons are lanes and the other's are partners. Their
 // coefficients are kept transposed too, for the partners' gradient. The tasks come in rounds, as in
-// a tournament: each block meets each other once, and in a round no block has two tasks, so that
-// all tasks of a round may run side by side. What a block is given it gets in the order of the
-// rounds: bits do not depend on threads. Nothing of size (m,m) exists.
+// a tournament: each block meets each other once, and in a round no block has two tasks. Workers
+// begin the tasks in order, and a task waits until both its blocks have done those before: so what
+// a block is given it gets in the order of the rounds, and bits do not depend on threads. Nothing
+// of size (m,m) exists.
 #pragma once
+
+#include <sched.h>
 
 #include "common/transpose-inl.h"
 #include "population_loss/partners-inl.h"
@@ -22,6 +25,7 @@
 namespace lmc::LMC_TARGET {
 
 inline constexpr int64_t kNeuronBlock = 32;  // a multiple of every kLanes
+inline constexpr int kPatience = 1000;  // looks at another's progress before the core is given up
 
 // On memory the caller gives: no allocation.
 class PopulationEvaluation {
@@ -30,59 +34,73 @@ class PopulationEvaluation {
  public:
   // Doubles of memory: what all workers share, and what each has for itself.
   static int64_t shared_doubles(const NetworkSizes& z) {
-    return z.doubles() + z.padded() * (z.panel_rows() + 1 + z.c) + blocks(z);
+    return z.doubles() + z.padded() * sum_rows_of(z) + round_up(2 * blocks(z), L);
   }
-  static int64_t worker_doubles(const NetworkSizes& z) {
-    return kNeuronBlock * (2 * L + kNeuronBlock + (1 + z.c) * L);
+  static int64_t worker_doubles(const NetworkSizes&) {
+    return kNeuronBlock * (5 * L + 2 * kNeuronBlock);
   }
 
   LMC_INLINE PopulationEvaluation(const NetworkSizes& z, double* shared)
       : z_(z),
         student_(z, shared),
         direction_(shared + z.doubles()),
-        sine_(direction_ + z.panel_rows() * z.padded()),
+        sine_(direction_ + z.inputs().total() * z.padded()),
         shape_(sine_ + z.padded()),
-        loss_(shape_ + z.c * z.padded()) {}
+        loss_(direction_ + sum_rows_of(z) * z.padded()),
+        tasks_done_(reinterpret_cast<int64_t*>(loss_ + blocks(z))) {}
 
   // The loss without scale and constant, times 2 pi; scale goes into the gradient. With `teacher`
   // null, of the student's own part alone. each(count, task) calls task(t, memory) for all t below
-  // count, in any order and by any workers, each of which has its memory.
+  // count, which are begun in order but may run side by side, each worker with its memory.
   template <class Each>
   LMC_INLINE double evaluate(const double* w1, const double* w2, const PreparedNetwork* teacher,
                              double scale, const PopulationGradient& gradient, const Each& each) {
-    const Stages stages = stages_for(z_.c == 1, gradient.w1 || gradient.w2);
+    const bool any = gradient.w1 || gradient.w2, outputs = gradient.w2;
+    const Stages stages = stages_for(z_.c == 1, any);
     const int64_t count = blocks(z_), seats = count + count % 2;  // of an odd count, one rests
-    each(count, [&](int64_t b, double* memory) {
-      student_.prepare(b * kNeuronBlock, end(b), w1, w2);
-      (this->*stages.begin)(b, teacher, gradient.w2, memory);
-    });
-    // The last seat stays, the others move up by one each round.
-    for (int64_t round = 0; round + 1 < seats; ++round)
-      each(seats / 2, [&](int64_t t, double* memory) {
-        const int64_t one = (round + t) % (seats - 1);
-        const int64_t other = t == 0 ? seats - 1 : (round + seats - 1 - t) % (seats - 1);
+    const int64_t rounds = seats - 1, tables = seats / 2, meetings = rounds * tables;
+    for (int64_t b = 0; b < count; ++b) tasks_done_[b] = 0;
+    each(count + meetings + (any ? count : 0), [&](int64_t t, double* memory) {
+      if (t < count) {
+        student_.prepare(t * kNeuronBlock, end(t), w1, w2);
+        (this->*stages.begin)(t, teacher, outputs, memory);
+        finish_task(t);
+      } else if ((t -= count) < meetings) {
+        // The last seat stays, the others move up by one each round.
+        const int64_t round = t / tables, table = t % tables;
+        const int64_t one = (round + table) % rounds;
+        const int64_t other = table == 0 ? rounds : (round + rounds - table) % rounds;
         const int64_t I = smaller(one, other), J = larger(one, other);
-        if (J < count) (this->*stages.meet)(I, J, gradient.w2, memory);
-      });
-    if (gradient.w1 || gradient.w2)
-      each(count, [&](int64_t b, double*) { write_gradient(b, scale, gradient); });
+        await_tasks(I, 1 + round);
+        if (J < count) {
+          await_tasks(J, 1 + round);
+          (this->*stages.meet)(I, J, outputs, memory);
+          finish_task(J);
+        }
+        finish_task(I);
+      } else {
+        await_tasks(t - meetings, 1 + rounds);
+        write_gradient(t - meetings, scale, gradient);
+      }
+    });
     double loss = 0;
     for (int64_t b = 0; b < count; ++b) loss += loss_[b];
     return loss;
   }
 
  private:
-  // A worker's memory.
+  // A worker's memory. Turned: partners as lanes, (kNeuronBlock / lanes, kNeuronBlock, lanes).
   struct Task {
-    double* turns;  // (kNeuronBlock, lanes): partners' terms for one vector of neurons
-    double* column_turns;
-    double* turned;  // (kNeuronBlock / lanes, kNeuronBlock, lanes): column_turns, partners as lanes
-    double* columns;  // (1 + c, kNeuronBlock, lanes): see PartnerTerms
+    double *turns, *column_turns, *shapes, *sine, *shape;  // (kNeuronBlock, lanes): PartnerTerms
+    double *turned, *turned_shapes;                        // of column_turns, and of shapes
     LMC_INLINE Task(double* memory, bool one_output)
         : turns(memory),
           column_turns(one_output ? turns : turns + kNeuronBlock * L),
-          turned(turns + 2 * kNeuronBlock * L),
-          columns(turned + kNeuronBlock * kNeuronBlock) {}
+          shapes(turns + 2 * kNeuronBlock * L),
+          sine(shapes + kNeuronBlock * L),
+          shape(sine + kNeuronBlock * L),
+          turned(shape + kNeuronBlock * L),
+          turned_shapes(turned + kNeuronBlock * kNeuronBlock) {}
   };
 
   struct Stages {
@@ -100,6 +118,19 @@ class PopulationEvaluation {
   }
 
   static int64_t blocks(const NetworkSizes& z) { return ceil_div(z.padded(), kNeuronBlock); }
+  // Rows of the sums over partners: directions, sine, shapes.
+  static int64_t sum_rows_of(const NetworkSizes& z) {
+    return z.inputs().total() + 1 + z.outputs().total();
+  }
+
+  LMC_INLINE void finish_task(int64_t block) {
+    __atomic_add_fetch(&tasks_done_[block], 1, __ATOMIC_RELEASE);
+  }
+  LMC_INLINE void await_tasks(int64_t block, int64_t tasks) const {
+    for (int tries = 0; __atomic_load_n(&tasks_done_[block], __ATOMIC_ACQUIRE) < tasks; ++tries)
+      if (tries >= kPatience) sched_yield();
+  }
+
   LMC_INLINE int64_t end(int64_t block) const {
     return smaller((block + 1) * kNeuronBlock, student_.padded);
   }
@@ -111,7 +142,7 @@ class PopulationEvaluation {
     const int64_t first = b * kNeuronBlock, last = end(b), real = smaller(last, z_.m);
     Task task(memory, kOneOutput);
     if (kGradient) {
-      for (int64_t r = 0; r < z_.panel_rows() + 1 + z_.c; ++r)
+      for (int64_t r = 0; r < sum_rows_of(z_); ++r)
         for (int64_t i = first; i < last; i += L)
           store(direction_ + r * student_.padded + i, Vec<double>{});
       if (last - first > L) clear_columns(last - first, outputs, task);
@@ -123,7 +154,7 @@ class PopulationEvaluation {
       for (int64_t k = 0; teacher && k < teacher->sizes.m; k += kNeuronBlock) {
         const int64_t stop = smaller(k + kNeuronBlock, teacher->sizes.m);
         add<kOneOutput, kGradient, false>(i, *teacher, k, stop, outputs, task, 0, cross);
-        if (kGradient) add_directions<kMostRows>(*teacher, k, stop - k, task.turns, i);
+        if (kGradient) add_products(*teacher, k, stop - k, task.turns, task.shapes, i, outputs);
       }
       add<kOneOutput, kGradient, false>(i, student_, i, next, outputs, task, i - first, among);
       if (next < real)
@@ -131,10 +162,11 @@ class PopulationEvaluation {
                                               later);
       loss += own_weight(i) * (0.5 * among.shape + (later.shape + cross.shape));
       if (!kGradient) continue;
-      add_directions<kMostRows>(student_, i, real - i, task.turns + (i - first) * L, i);
+      const int64_t own = (i - first) * L;
+      add_products(student_, i, real - i, task.turns + own, task.shapes + own, i, outputs);
       const Vec<double> shape = among.shape + later.shape + cross.shape;
       add_sums(i, {shape, among.sine + later.sine + cross.sine}, outputs);
-      if (next < real) exchange(i - first, next - first, real - first, task);
+      if (next < real) exchange(i - first, next - first, real - first, outputs, task);
     }
     loss_[b] = lane_sum<double>(loss);
     if (kGradient)
@@ -154,9 +186,9 @@ class PopulationEvaluation {
       add<kOneOutput, kGradient, kGradient>(i, student_, first, real, outputs, task, 0, sums);
       loss += own_weight(i) * sums.shape;
       if (!kGradient) continue;
-      add_directions<kMostRows>(student_, first, real - first, task.turns, i);
+      add_products(student_, first, real - first, task.turns, task.shapes, i, outputs);
       add_sums(i, sums, outputs);
-      exchange(i - I * kNeuronBlock, 0, real - first, task);
+      exchange(i - I * kNeuronBlock, 0, real - first, outputs, task);
     }
     loss_[I] += lane_sum<double>(loss);
     if (kGradient)
@@ -170,9 +202,10 @@ class PopulationEvaluation {
   }
 
   LMC_INLINE void clear_columns(int64_t count, bool outputs, const Task& task) {
-    for (int64_t o = 0; o < (outputs ? 1 + z_.c : 1); ++o)
-      for (int64_t j = 0; j < count; ++j)
-        store(task.columns + (o * kNeuronBlock + j) * L, Vec<double>{});
+    for (int64_t e = 0; e < count * L; e += L) {
+      store(task.sine + e, Vec<double>{});
+      if (outputs) store(task.shape + e, Vec<double>{});
+    }
   }
 
   // Neurons i ... against partners [first, last), whose terms are the task's from `place` on.
@@ -181,45 +214,60 @@ class PopulationEvaluation {
   __attribute__((noinline)) void add(int64_t i, const PreparedNetwork& partners, int64_t first,
                                      int64_t last, bool outputs, const Task& task, int64_t place,
                                      PartnerSums& sums) {
-    const PartnerTerms to{task.turns + place * L,         task.column_turns + place * L,
-                          task.columns + place * L,       kNeuronBlock * L,
-                          outputs ? shape_ + i : nullptr, student_.padded};
-    Partners<kOneOutput, kGradient, kColumns>(student_, i, partners).add(first, last, to, sums);
+    const PartnerTerms to{task.turns, task.column_turns, outputs ? task.shapes : nullptr, task.sine,
+                          outputs ? task.shape : nullptr};
+    Partners<kOneOutput, kGradient, kColumns>(student_, i, partners)
+        .add(first, last, place, to, sums);
   }
 
-  // With more than one output the shapes are summed by Partners.
+  // With more than one output the shapes are summed by products.
   LMC_INLINE void add_sums(int64_t i, const PartnerSums& sums, bool outputs) {
-    store(sine_ + i, load(sine_ + i) + sums.sine);
-    if (outputs && z_.c == 1) store(shape_ + i, load(shape_ + i) + sums.shape);
+    add_to(sine_ + i, sums.sine);
+    if (outputs && z_.c == 1) add_to(shape_ + i, sums.shape);
   }
 
-  // direction_ of the vector of neurons `to` += panels^T turns over `count` partners from `first`.
+  // What the vector of neurons `to` gets from `count` partners from `first`, their turns and shapes
+  // being given.
+  LMC_INLINE void add_products(const PreparedNetwork& partners, int64_t first, int64_t count,
+                               const double* turns, const double* shapes, int64_t to,
+                               bool outputs) {
+    add_product<kMostRows>(z_.inputs(), partners.unit_panels, partners.padded, first, count, turns,
+                           direction_ + to);
+    if (outputs && z_.c > 1)
+      add_product<kMostRows>(z_.outputs(), partners.weight_panels, partners.padded, first, count,
+                             shapes, shape_ + to);
+  }
+  // sums (g.total(), lanes), `padded` apart, += panels^T terms.
   template <int R>
-  LMC_INLINE void add_directions(const PreparedNetwork& partners, int64_t first, int64_t count,
-                                 const double* turns, int64_t to) {
-    if (z_.rows() != R) {
-      if constexpr (R > 1) add_directions<R - 1>(partners, first, count, turns, to);
+  LMC_INLINE void add_product(const RowGroups& g, const double* panels, int64_t panels_padded,
+                              int64_t first, int64_t count, const double* terms, double* sums) {
+    if (g.rows() != R) {
+      if constexpr (R > 1) add_product<R - 1>(g, panels, panels_padded, first, count, terms, sums);
       return;
     }
-    for (int64_t g = 0; g < z_.row_groups(); ++g) {
+    for (int64_t group = 0; group < g.groups(); ++group) {
       Tile<double, R, 1> tile;
-      tile.set_product(count, partners.panels + (g * partners.padded + first) * R, turns);
-      double* sum = direction_ + g * R * student_.padded + to;
+      tile.set_product(count, panels + (group * panels_padded + first) * R, terms);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r, sum += student_.padded) store(sum, load(sum) + tile.sum[r][0]);
+      for (int r = 0; r < R; ++r, sums += student_.padded) add_to(sums, tile.sum[r][0]);
     }
   }
 
-  // The turns of the vector of neurons at `place` of their block with partners [from, count) of
+  // The terms of the vector of neurons at `place` of their block with partners [from, count) of
   // theirs, with partners as lanes; zero for lanes beyond.
-  LMC_INLINE void exchange(int64_t place, int64_t from, int64_t count, const Task& task) {
+  LMC_INLINE void exchange(int64_t place, int64_t from, int64_t count, bool outputs,
+                           const Task& task) {
+    exchange(place, from, count, task.column_turns, task.turned);
+    if (outputs && z_.c > 1) exchange(place, from, count, task.shapes, task.turned_shapes);
+  }
+  LMC_INLINE void exchange(int64_t place, int64_t from, int64_t count, const double* terms,
+                           double* turned) {
     for (int64_t j = from; j < count; j += L) {
       Vec<double> v[L];
 #pragma GCC unroll 8
-      for (int l = 0; l < L; ++l)
-        v[l] = j + l < count ? load(task.column_turns + (j + l) * L) : Vec<double>{};
+      for (int l = 0; l < L; ++l) v[l] = j + l < count ? load(terms + (j + l) * L) : Vec<double>{};
       transpose<double>(v);
-      double* to = task.turned + (j / L * kNeuronBlock + place) * L;
+      double* to = turned + (j / L * kNeuronBlock + place) * L;
 #pragma GCC unroll 8
       for (int l = 0; l < L; ++l) store(to + l * L, v[l]);
     }
@@ -228,14 +276,13 @@ class PopulationEvaluation {
   // What the vector of partners j, at `place` of the task, gets from `count` neurons from `first`.
   LMC_INLINE void add_columns(int64_t first, int64_t count, int64_t j, int64_t place, bool outputs,
                               const Task& task) {
-    add_directions<kMostRows>(student_, first, count, task.turned + place * kNeuronBlock, j);
-    const double* column = task.columns + place * L;
-    store(sine_ + j, load(sine_ + j) + sum_rows<double>(column));
-    for (int64_t o = 0; o < (outputs ? z_.c : 0); ++o) {
-      column += kNeuronBlock * L;
-      double* shape = shape_ + o * student_.padded + j;
-      store(shape, load(shape) + sum_rows<double>(column));
-    }
+    const int64_t turned = place * kNeuronBlock;
+    add_products(student_, first, count, task.turned + turned, task.turned_shapes + turned, j,
+                 outputs);
+    const PartnerSums sums{
+        outputs && z_.c == 1 ? sum_rows<double>(task.shape + place * L) : Vec<double>{},
+        sum_rows<double>(task.sine + place * L)};
+    add_sums(j, sums, outputs);
   }
 
   void write_gradient(int64_t b, double scale, const PopulationGradient& gradient) {
@@ -261,10 +308,11 @@ class PopulationEvaluation {
   const NetworkSizes z_;
   PreparedNetwork student_;
   // Sums over partners; without the neurons' own factors.
-  double* direction_;  // (panel_rows,padded): of factor_j turn_ij unit_j
-  double* sine_;       // (padded)
-  double* shape_;      // (c,padded): where wanted
-  double* loss_;       // (blocks)
+  double* direction_;    // (inputs().total(),padded)
+  double* sine_;         // (padded)
+  double* shape_;        // (outputs().total(),padded): where wanted
+  double* loss_;         // (blocks)
+  int64_t* tasks_done_;  // (blocks)
 };
 
 }  // namespace lmc::LMC_TARGET

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A pair of tiles of neurons: its part of the population loss and of the gradient, by one block.
-// neuron_block-inl.h has the formulas. With unit vectors u_i, b_i = a_i |w1_i| and A_ij = b_i.b_j,
+// evaluation-inl.h has the formulas. With unit vectors u_i, b_i = a_i |w1_i| and A_ij = b_i.b_j,
 // what a neuron's gradient needs is
 //   direction_i = sum_j A_ij (pi - t) u_j,  half_sine_i = sum_j A_ij sin t / 2,
 //   shape_i = sum_j shape_ij b_j,

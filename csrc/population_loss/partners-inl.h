@@ -18,19 +18,20 @@ struct PartnerSums {
   Vec<double> shape, sine;
 };
 
-// Where the terms of a run of partners go. With one output a neuron's own a is left out: what i
-// gets from j has the weight a_j |u_j|, what j gets from i has a_i |u_i|. With more they are
-// products: a_i.a_j |u_j| and a_i.a_j |u_i|.
+// Where the terms of a run of partners go: (partners, lanes) each. With one output a neuron's own a
+// is left out: what i gets from j has the weight a_j |u_j|, what j gets from i has a_i |u_i|. With
+// more they are products: a_i.a_j |u_j| and a_i.a_j |u_i|.
 struct PartnerTerms {
-  double* turns;          // (partners, lanes): pi - t, with its weight for i if c > 1
-  double* column_turns;   // the same with its weight for j if c > 1; else not used
-  double* columns;        // (1 + c, column_stride): (partners, lanes) each, to which what j gets is
-  int64_t column_stride;  // added: sine, and where `outputs` is not null, shape a_oi |u_i|
-  double* outputs;        // sums over j of shape a_oj |u_j|, `stride` between outputs, if c > 1;
-  int64_t stride;         // null: not wanted
+  double* turns;         // pi - t; with more outputs times its weight for i,
+  double* column_turns;  // and here for j
+  double* shapes;        // only with more outputs; null: not wanted
+  double* column_sine;   // sums over i of what j gets: to this is added
+  double* column_shape;  // only with one output; null: not wanted
 };
 
-// kColumns: fills `columns` too.
+LMC_INLINE void add_to(double* sum, Vec<double> v) { store(sum, load(sum) + v); }
+
+// kColumns: fills the columns too.
 template <bool kOneOutput, bool kGradient, bool kColumns>
 class Partners {
   static constexpr int L = kLanes<double>;
@@ -39,32 +40,30 @@ class Partners {
   LMC_INLINE Partners(const PreparedNetwork& neurons, int64_t i, const PreparedNetwork& partners)
       : neurons_(neurons), partners_(partners), i_(i) {}
 
-  // Partners first <= j < last.
-  LMC_INLINE void add(int64_t first, int64_t last, PartnerTerms to, PartnerSums& sums) const {
+  // Partners first <= j < last; j's terms are number place + j - first.
+  LMC_INLINE void add(int64_t first, int64_t last, int64_t place, const PartnerTerms& to,
+                      PartnerSums& sums) const {
     int64_t j = first;
-    for (; last - j >= 2 * kPartnerTile; j += kPartnerTile) {
-      add_tile<kPartnerTile>(j, to, sums);
-      to.turns += kPartnerTile * L;
-      to.column_turns += kPartnerTile * L;
-      to.columns += kPartnerTile * L;
-    }
-    add_last_tile<2 * kPartnerTile - 1>(last - j, j, to, sums);
+    for (; last - j >= 2 * kPartnerTile; j += kPartnerTile)
+      add_tile<kPartnerTile>(j, place + j - first, to, sums);
+    add_last_tile<2 * kPartnerTile - 1>(last - j, j, place + j - first, to, sums);
   }
 
  private:
   // The last `count` <= T partners, in one tile: a short one would wait for itself.
   template <int T>
-  LMC_INLINE void add_last_tile(int64_t count, int64_t j, const PartnerTerms& to,
+  LMC_INLINE void add_last_tile(int64_t count, int64_t j, int64_t place, const PartnerTerms& to,
                                 PartnerSums& sums) const {
     if (count == T)
-      add_tile<T>(j, to, sums);
+      add_tile<T>(j, place, to, sums);
     else if constexpr (T > 1)
-      add_last_tile<T - 1>(count, j, to, sums);
+      add_last_tile<T - 1>(count, j, place, to, sums);
   }
 
   template <int T>
-  LMC_INLINE void add_tile(int64_t j, const PartnerTerms& to, PartnerSums& sums) const {
-    const int64_t d = neurons_.sizes.d, c = neurons_.sizes.c;
+  LMC_INLINE void add_tile(int64_t j, int64_t place, const PartnerTerms& to,
+                           PartnerSums& sums) const {
+    const int64_t d = neurons_.sizes.d;
     Vec<double> p[T], q[T], largest{};
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) p[t] = Vec<double>{};
@@ -103,6 +102,7 @@ class Partners {
     const ArcKernel<T> arc = arc_kernel<T, kGradient>(p, q);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
+      const int64_t term = (place + t) * L;
       const Vec<double> shape = arc.shape[t];
       const Vec<double> weight = kOneOutput ? broadcast(partners_.weight[j + t])
                                             : products(neurons_.w2, partners_.weight, j + t);
@@ -110,18 +110,14 @@ class Partners {
       if (!kGradient) continue;
       const Vec<double> sine = arc.sine[t], turn = arc.turn[t];
       sums.sine += weight * sine;
-      store(to.turns + t * L, kOneOutput ? turn : weight * turn);
-      if (!kOneOutput && to.outputs) add_outputs(j + t, shape, to);
+      store(to.turns + term, kOneOutput ? turn : weight * turn);
+      if (!kOneOutput && to.shapes) store(to.shapes + term, shape);
       if (!kColumns) continue;
       const Vec<double> column_weight =
           kOneOutput ? load(neurons_.weight + i_) : products(neurons_.weight, partners_.w2, j + t);
-      if (!kOneOutput) store(to.column_turns + t * L, column_weight * turn);
-      double* column = to.columns + t * L;
-      store(column, load(column) + column_weight * sine);
-      for (int64_t o = 0; to.outputs && o < (kOneOutput ? 1 : c); ++o) {
-        column += to.column_stride;
-        store(column, load(column) + load(neurons_.weight + o * neurons_.padded + i_) * shape);
-      }
+      if (!kOneOutput) store(to.column_turns + term, column_weight * turn);
+      add_to(to.column_sine + term, column_weight * sine);
+      if (kOneOutput && to.column_shape) add_to(to.column_shape + term, column_weight * shape);
     }
   }
 
@@ -131,13 +127,6 @@ class Partners {
     for (int64_t o = 0; o < neurons_.sizes.c; ++o)
       sum += partners[o * partners_.padded + j] * load(neurons + o * neurons_.padded + i_);
     return sum;
-  }
-
-  LMC_INLINE void add_outputs(int64_t j, Vec<double> shape, const PartnerTerms& to) const {
-    for (int64_t o = 0; o < neurons_.sizes.c; ++o) {
-      double* output = to.outputs + o * to.stride;
-      store(output, load(output) + partners_.weight[o * partners_.padded + j] * shape);
-    }
   }
 
   const PreparedNetwork &neurons_, &partners_;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The op's three kernels, and their table for the target the including file is compiled for. A
-// student of at most kWholeStudent neurons is one task; a wider one is evaluated alone, its blocks
-// of neurons being the tasks. Either way each block does the same arithmetic and the blocks' shares
-// are added in order.
+// student, or a point of a path, is one task; where there are fewer of them than threads, a wide
+// one is evaluated by all threads. Its bits are the same either way.
 #pragma once
 
 #include "population_loss/evaluation-inl.h"
@@ -11,6 +10,11 @@
 namespace lmc::LMC_TARGET {
 
 inline constexpr int64_t kWholeStudent = 512;
+
+// Whether each of so many students is evaluated by all threads.
+LMC_INLINE bool share_students(const NetworkSizes& z, int64_t students, int threads) {
+  return z.m > kWholeStudent && students < threads;
+}
 
 // One student, by one worker.
 LMC_INLINE double evaluate_alone(const NetworkSizes& z, const double* w1, const double* w2,
@@ -79,7 +83,7 @@ inline void population_loss_kernel(const population_loss::Loss& p, int threads) 
     return PopulationGradient{p.dw1 ? p.dw1 + s * w1_size : nullptr,
                               p.dw2 ? p.dw2 + s * w2_size : nullptr};
   };
-  if (z.m > kWholeStudent) {
+  if (share_students(z, p.S, threads)) {
     WideStudent student(z, threads);
     for (int64_t s = 0; s < p.S; ++s)
       p.loss[s] = student.evaluate(teacher, p.w1 + s * w1_size, p.w2 + s * w2_size, gradient(s));
@@ -111,7 +115,7 @@ inline void population_path_losses_kernel(const population_loss::PathLosses& p, 
     interpolate(w1_size, p.a1 + pair * w1_size, p.b1 + pair * w1_size, alpha, theta);
     interpolate(w2_size, p.a2 + pair * w2_size, p.b2 + pair * w2_size, alpha, theta + w1_size);
   };
-  if (z.m > kWholeStudent) {
+  if (share_students(z, p.P * p.A, threads)) {
     WideStudent student(z, threads);
     AlignedBuffer<double> theta(weights);
     for (int64_t task = 0; task < p.P * p.A; ++task) {
@@ -138,8 +142,8 @@ inline void population_path_backward_kernel(const population_loss::PathBackward&
   const NetworkSizes z = student_sizes(p.sizes);
   const PopulationTeacher teacher(teacher_sizes(p.sizes), p.v1, p.v2, p.scale);
   const int64_t w1_size = z.m * z.d, w2_size = z.c * z.m, weights = w1_size + w2_size;
-  const bool wide = z.m > kWholeStudent;
-  WideStudent wide_student(wide ? z : NetworkSizes{0, z.d, z.c}, threads);
+  const bool wide = share_students(z, p.P, threads);
+  WideStudent wide_student(wide ? z : NetworkSizes{0, z.d, z.c}, wide ? threads : 1);
   const int64_t scratch = 2 * weights + (wide ? 0 : population_scratch(z));
   AlignedBuffer<double> memory((wide ? 1 : threads) * scratch);
 

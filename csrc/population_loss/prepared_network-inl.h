@@ -6,17 +6,25 @@
 
 namespace lmc::LMC_TARGET {
 
-inline constexpr int64_t kMostRows = 12;  // accumulators of the gradient product
+inline constexpr int64_t kMostRows = 12;  // accumulators of a product
+
+// Rows of a product, in equal groups of at most kMostRows.
+struct RowGroups {
+  int64_t count;
+  int64_t groups() const { return larger(1, ceil_div(count, kMostRows)); }
+  int64_t rows() const { return ceil_div(count, groups()); }
+  int64_t total() const { return groups() * rows(); }
+};
 
 // The sizes of one network's prepared form; see PreparedNetwork.
 struct NetworkSizes {
   int64_t m, d, c;
   int64_t padded() const { return round_up(m, kLanes<double>); }
-  // Input dimensions are processed in equal groups of at most kMostRows.
-  int64_t row_groups() const { return larger(1, ceil_div(d, kMostRows)); }
-  int64_t rows() const { return ceil_div(d, row_groups()); }
-  int64_t panel_rows() const { return row_groups() * rows(); }
-  int64_t doubles() const { return padded() * (d + panel_rows() + 1 + 2 * c); }
+  RowGroups inputs() const { return {d}; }
+  RowGroups outputs() const { return {c}; }
+  int64_t doubles() const {
+    return padded() * (d + 1 + 2 * c + inputs().total() + (c > 1 ? outputs().total() : 0));
+  }
 };
 
 // In memory of sizes.doubles() doubles. Padding neurons are zero, and a zero neuron has length 0
@@ -25,20 +33,22 @@ struct PreparedNetwork {
   NetworkSizes sizes;
   int64_t padded;
   double* unit;    // (d,padded)
-  double* panels;  // (row_groups,padded,rows), as the gradient product reads it: unit, times the
-                   // weight where there is one output
   double* norm;    // (padded)
   double* w2;      // (c,padded)
   double* weight;  // (c,padded): w2 * norm
+  // As products read them: (groups,padded,rows).
+  double* unit_panels;    // unit, times the weight where there is one output
+  double* weight_panels;  // weight, where there are more
 
   LMC_INLINE PreparedNetwork(const NetworkSizes& z, double* memory)
       : sizes(z),
         padded(z.padded()),
         unit(memory),
-        panels(unit + z.d * padded),
-        norm(panels + z.panel_rows() * padded),
+        norm(unit + z.d * padded),
         w2(norm + padded),
-        weight(w2 + z.c * padded) {}
+        weight(w2 + z.c * padded),
+        unit_panels(weight + z.c * padded),
+        weight_panels(unit_panels + z.inputs().total() * padded) {}
 
   // Fills in neurons [first, last), multiples of the lanes (last may be `padded`), from w1 (m,d),
   // w2 (c,m).
@@ -51,28 +61,40 @@ struct PreparedNetwork {
       for (int64_t i = first; i < last; ++i)
         w2[o * padded + i] = i < real ? w2_in[o * sizes.m + i] : 0.0;
     for (int64_t i = first; i < last; i += kLanes<double>) normalise(i);
-    const int64_t rows = sizes.rows();
-    for (int64_t k = 0; k < sizes.d; k += rows) {
-      double* panel = panels + k * padded;
-      const int64_t used = smaller(rows, sizes.d - k);
-      for (int64_t i = first; i < last; ++i)
-        for (int64_t r = 0; r < rows; ++r) {
-          const bool used_here = i < real && r < used;
-          if (sizes.c == 1)  // norm * unit is the neuron itself
-            panel[i * rows + r] = used_here ? w2[i] * w1[i * sizes.d + k + r] : 0.0;
-          else
-            panel[i * rows + r] = used_here ? unit[(k + r) * padded + i] : 0.0;
-        }
+    if (sizes.c == 1) {
+      pack(sizes.inputs(), first, last, unit_panels, [&](int64_t i, int64_t k) {
+        return i < real ? w2[i] * w1[i * sizes.d + k] : 0.0;  // norm * unit is the neuron itself
+      });
+      return;
     }
+    pack(sizes.inputs(), first, last, unit_panels,
+         [&](int64_t i, int64_t k) { return unit[k * padded + i]; });
+    pack(sizes.outputs(), first, last, weight_panels,
+         [&](int64_t i, int64_t o) { return weight[o * padded + i]; });
   }
+
   // From here on the network's terms count negatively.
   void negate() {
-    for (int64_t e = 0; e < sizes.c * padded; ++e) weight[e] = -weight[e];
-    if (sizes.c == 1)
-      for (int64_t e = 0; e < sizes.panel_rows() * padded; ++e) panels[e] = -panels[e];
+    negate(sizes.c, weight);
+    sizes.c == 1 ? negate(sizes.inputs().total(), unit_panels)
+                 : negate(sizes.outputs().total(), weight_panels);
   }
 
  private:
+  template <class Value>
+  LMC_INLINE void pack(const RowGroups& g, int64_t first, int64_t last, double* panels,
+                       const Value& value) {
+    const int64_t rows = g.rows();
+    for (int64_t k = 0; k < g.count; k += rows) {
+      double* panel = panels + k * padded;
+      const int64_t used = smaller(rows, g.count - k);
+      for (int64_t i = first; i < last; ++i)
+        for (int64_t r = 0; r < rows; ++r) panel[i * rows + r] = r < used ? value(i, k + r) : 0.0;
+    }
+  }
+  LMC_INLINE void negate(int64_t rows, double* values) {
+    for (int64_t e = 0; e < rows * padded; ++e) values[e] = -values[e];
+  }
   LMC_INLINE void normalise(int64_t i) {
     double* u = unit + i;
     Vec<double> largest{};

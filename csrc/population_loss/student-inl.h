@@ -21,8 +21,8 @@ class PopulationTeacher {
   PopulationTeacher(const NetworkSizes& z, const double* v1, const double* v2, double scale);
   const PreparedNetwork* network() const { return &network_; }
   double scale() const { return scale_; }
-  // The loss from the students' shares, summed over blocks in order.
-  double loss(double shares) const { return scale_ / (2 * kPi) * (shares + constant_); }
+  // The loss of a student, of what its evaluation gives.
+  double loss(double evaluated) const { return scale_ / (2 * kPi) * (evaluated + constant_); }
 
  private:
   AlignedBuffer<double> memory_;

@@ -62,8 +62,8 @@ class PopulationObjective {
     return population_.loss(w, w + z_.m * z_.d, nullptr, nullptr);
   }
   LMC_INLINE double loss_and_gradient(const double* w, double* g, int64_t) {
-    const int64_t pairs = z_.m * (z_.m + z_.M);
-    if (watch_.stop(pairs * (4 * z_.d + 2 * z_.c + 40))) return __builtin_nan("");
+    const int64_t pairs = z_.m * (z_.m / 2 + z_.M);
+    if (watch_.stop(pairs * (6 * z_.d + 4 * z_.c + 40))) return __builtin_nan("");
     return population_.loss(w, w + z_.m * z_.d, g, p_.train_w2 ? g + z_.m * z_.d : nullptr);
   }
 
