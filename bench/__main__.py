@@ -19,6 +19,7 @@ from . import (
     matching,
     path_losses,
     population_loss,
+    sampled_deficits,
     scaling,
     train_ensemble,
     two_layer_relu,
@@ -35,6 +36,7 @@ OPS: dict[str, ModuleType] = {
         population_loss,
         train_ensemble,
         matching,
+        sampled_deficits,
         assignment,
     )
 }

@@ -185,6 +185,16 @@ def assignment_factors(
     threads: int,
 ) -> None: ...
 
+# sampled_deficits: adds to squares, mixed and turned
+def sampled_deficits(
+    z: Any,
+    z_other: Any,
+    squares: Any,
+    mixed: Any,
+    turned: Any,
+    threads: int,
+) -> None: ...
+
 # train_ensemble
 def train_ensemble(
     w1: Any,

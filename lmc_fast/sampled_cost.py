@@ -18,17 +18,23 @@ of which one summand is zero. So the mean over samples of |D|^2 over c outputs i
     (|e|^2 mean s^2 + 2 e.f mean s t + |f|^2 mean t^2) / 4,
 
 and no output is looked at for a pair and a sample. Where s is the first summand t = relu(z), where
-it is the second t = -relu(z'), which gives mean s t; mean t^2 is a matrix product.
+it is the second t = -relu(z'), which gives s t. The three sums over samples are a native kernel on
+the CPU (``csrc/sampled_deficits``), and elsewhere :mod:`lmc_fast.reference.sampled_deficits`.
 """
 
 import torch
 from torch import Tensor
 
+from . import _native
+from .reference.sampled_deficits import sampled_deficits
 from .weights import Weights
 
-# Samples, and numbers, of a block: small enough for a processor's cache.
-_SAMPLES = 256
-_NUMBERS = 2**18
+# Samples of a block. The sums are read and written once a block, which takes as long as a few dozen
+# samples.
+_SAMPLES = 1024
+
+# Entries of a block of rows: few enough for a processor's cache, enough for a GPU.
+_ON_CPU, _ON_GPU = 2**18, 2**24
 
 
 def sampled_deficit_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
@@ -47,43 +53,56 @@ def sampled_deficit_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
     Returns
     -------
     float64 Tensor, shape (m, m)
-        Exactly zero for two neurons of equal w2 which are active on the same samples, or of which
-        one has z = 0 on all. Elsewhere good to rounding in mean t^2, of which it is a root.
+        Exactly zero for two neurons of equal z, and for two of equal w2 which are active on the
+        same samples, or of which one has z = 0 on all. Elsewhere its square is good to rounding in
+        |e|^2 mean s^2 + |f|^2 mean t^2.
     """
     a, b = a.alone(p), b.alone(p)
+    squares, mixed, turned = _sums(a, b, x)
+    outputs, outputs_other = a.w2.double(), b.w2.double()
+    cost = torch.empty_like(squares)
+    height = max(1, (_ON_CPU if x.device.type == "cpu" else _ON_GPU) // len(cost))
+    for first in range(0, len(cost), height):
+        rows = slice(first, first + height)
+        ee, ef, ff = _output_products(outputs[:, rows], outputs_other)
+        total = ee * squares[rows] + 2 * ef * mixed[rows] + ff * turned[rows]
+        cost[rows] = (total.clamp_min(0) / (4 * len(x))).sqrt()
+    return cost
+
+
+def _sums(a: Weights, b: Weights, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums over samples of s^2, s t and t^2 for every pair of neurons: (m, m) each."""
     m = len(a.w1)
     squares, mixed, turned = (x.new_zeros(m, m, dtype=torch.float64) for _ in range(3))
-    rows = max(1, _NUMBERS // (m * _SAMPLES))
+    # Written again by every block: fresh memory takes longer than such a product does.
+    space = x.new_empty(2, min(len(x), _SAMPLES), m, dtype=torch.float64)
+    layers = [_layer(a), _layer(b)]
     for block in torch.split(x, _SAMPLES):
-        z, z_other = _pre_activations(a, block), _pre_activations(b, block)
-        on, off = z.relu(), (-z).relu()
-        on_other, off_other = z_other.relu(), (-z_other).relu()
-        turned += on.square().sum(1)[:, None] + on_other.square().sum(1) - 2 * on @ on_other.T
-        for first in range(0, m, rows):
-            part = slice(first, first + rows)
-            lost_from_a = torch.minimum(on[part, None], off_other)
-            lost_from_b = torch.minimum(off[part, None], on_other)
-            squares[part] += lost_from_a.square().sum(2) + lost_from_b.square().sum(2)
-            mixed[part] += (lost_from_a @ on[part, :, None])[..., 0]
-            mixed[part] -= (lost_from_b * on_other).sum(2)
-    ee, ef, ff = _output_products(a.w2.double(), b.w2.double())
-    total = ee * squares + 2 * ef * mixed + ff * turned.clamp_min(0)
-    return (total.clamp_min(0) / (4 * len(x))).sqrt()
+        z, z_other = (
+            torch.addmm(bias, block.double(), weights, out=out[: len(block)])
+            for (weights, bias), out in zip(layers, space, strict=True)
+        )
+        if x.device.type == "cpu":
+            threads = torch.get_num_threads()
+            _native.sampled_deficits(z, z_other, squares, mixed, turned, threads)
+        else:
+            more = sampled_deficits(z, z_other)
+            squares, mixed, turned = squares + more[0], mixed + more[1], turned + more[2]
+    return squares, mixed, turned
 
 
-def _pre_activations(net: Weights, x: Tensor) -> Tensor:
-    """z = w1 x + b1 of one network in float64, neurons first: (m, n)."""
-    z = net.w1.double() @ x.double().T
-    return z if net.b1 is None else z + net.b1.double()[:, None]
+def _layer(net: Weights) -> tuple[Tensor, Tensor]:
+    """Weights (d, m) and biases (m,) of one network's neurons in float64."""
+    bias = net.w1.new_zeros(len(net.w1)) if net.b1 is None else net.b1
+    return net.w1.double().T, bias.double()
 
 
 def _output_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """|e|^2, e.f, |f|^2 of all pairs of columns of a and b (c, m): (m, m) each.
+    """|e|^2, e.f, |f|^2 of all pairs of columns of a (c, k) and b (c, m): (k, m) each.
 
     Output by output, so that f is exactly zero for equal columns.
     """
-    m = a.shape[1]
-    ee, ef, ff = (a.new_zeros(m, m) for _ in range(3))
+    ee, ef, ff = (a.new_zeros(a.shape[1], b.shape[1]) for _ in range(3))
     for row_a, row_b in zip(a, b, strict=True):
         e, f = (row_a[:, None] + row_b) / 2, (row_a[:, None] - row_b) / 2
         ee += e * e

@@ -40,7 +40,8 @@ def by_loop(a, b, p, x):
 def test_against_a_loop(m, n, c, dtype, monkeypatch):
     a, b = networks(m, c, P=2, dtype=dtype)
     x = sample_inputs(n, 4, dtype=dtype)
-    monkeypatch.setattr(sampled_cost, "_NUMBERS", 2 * m * 256)  # two rows at a time
+    monkeypatch.setattr(sampled_cost, "_SAMPLES", 256)
+    monkeypatch.setattr(sampled_cost, "_ON_CPU", 2 * m)  # two rows at a time
     for p in range(2):
         want = by_loop(a, b, p, x)
         assert_close(sampled_deficit_cost(a, b, p, x), want, rounding(n, 10.0))
@@ -81,11 +82,39 @@ def test_dead_and_parallel_neurons_of_equal_output_weights_cost_nothing():
     assert (got[2] > 0).all()
 
 
-def test_equal_neurons_of_unequal_output_weights_cost_nothing_but_rounding():
+def test_equal_neurons_of_unequal_output_weights_cost_nothing():
     a, _ = networks(3, 2)
     b = a._replace(w2=a.w2.flip(1))
-    got = sampled_deficit_cost(a, b, 0, sample_inputs(500, 4)).diagonal()
-    assert_close(got, torch.zeros(3), math.sqrt(rounding(500, 10.0)))
+    got = sampled_deficit_cost(a, b, 0, sample_inputs(500, 4))
+    assert not got.diagonal().any()
+    assert (got.fill_diagonal_(1) > 0).all()
+
+
+@pytest.mark.parametrize("eps", [1e-8, 1e-12])
+def test_nearly_equal_neurons_cost_what_they_differ_by(eps):
+    a, _ = networks(3, 2)
+    b = a._replace(w1=(1 + eps) * a.w1, b1=(1 + eps) * a.b1, w2=a.w2.flip(1))
+    x = sample_inputs(500, 4)
+    # z and z' have one sign, so D = f t / 2 with t = -eps relu(z).
+    f = (a.w2 - b.w2)[0].square().sum(0).sqrt() / 2
+    z = (x @ a.w1[0].T + a.b1[0]).relu()
+    want = eps * f / 2 * z.square().mean(0).sqrt()
+    got = sampled_deficit_cost(a, b, 0, x).diagonal()
+    assert_close(got, want, 100 * torch.finfo(torch.float64).eps / eps * want)
+
+
+def test_nan_in_a_neuron_is_nan_in_its_costs():
+    a, b = networks(9, 2)
+    a.w1[0, 3, 1] = torch.nan
+    got = sampled_deficit_cost(a, b, 0, sample_inputs(70, 4)).isnan()
+    assert got[3].all()
+    assert got.sum() == 9
+
+
+def test_other_devices_need_no_kernel_of_ours():
+    a, b = (Weights(*(None if t is None else t.to("meta") for t in net)) for net in networks(9, 2))
+    got = sampled_deficit_cost(a, b, 0, sample_inputs(1100, 4).to("meta"))
+    assert (got.device.type, got.shape, got.dtype) == ("meta", (9, 9), torch.float64)
 
 
 def test_matching_finds_the_order_of_a_network_with_biases():
