@@ -16,15 +16,30 @@ LMC_INLINE bool share_students(const NetworkSizes& z, int64_t students, int thre
   return z.m > kWholeStudent && students < threads;
 }
 
-// One student, by one worker.
+// How an evaluation's tasks are run: by one worker, or by all threads.
+struct OneWorker {
+  double* memory;
+  template <class Task>
+  LMC_INLINE void operator()(int64_t count, const Task& task) const {
+    for (int64_t t = 0; t < count; ++t) task(t, memory);
+  }
+};
+struct AllThreads {
+  int threads;
+  double* memory;
+  int64_t doubles;  // of each worker
+  template <class Task>
+  LMC_INLINE void operator()(int64_t count, const Task& task) const {
+    for_each_task(count, threads,
+                  [&](int64_t t, int worker) { task(t, memory + worker * doubles); });
+  }
+};
+
 LMC_INLINE double evaluate_alone(const NetworkSizes& z, const double* w1, const double* w2,
                                  const PreparedNetwork* teacher, double scale, double* scratch,
                                  const PopulationGradient& gradient) {
-  double* memory = scratch + PopulationEvaluation::shared_doubles(z);
-  return PopulationEvaluation(z, scratch)
-      .evaluate(w1, w2, teacher, scale, gradient, [&](int64_t count, const auto& task) {
-        for (int64_t t = 0; t < count; ++t) task(t, memory);
-      });
+  const OneWorker each{scratch + PopulationEvaluation::shared_doubles(z)};
+  return PopulationEvaluation(z, scratch).evaluate(w1, w2, teacher, scale, gradient, each);
 }
 
 PopulationTeacher::PopulationTeacher(const NetworkSizes& z, const double* v1, const double* v2,
@@ -61,10 +76,7 @@ class WideStudent {
 
   LMC_INLINE double evaluate(const PopulationTeacher& teacher, const double* w1, const double* w2,
                              const PopulationGradient& gradient) {
-    const int64_t own = PopulationEvaluation::worker_doubles(z_);
-    const auto each = [&](int64_t count, const auto& task) {
-      for_each_task(count, threads_, [&](int64_t t, int w) { task(t, own_.data() + w * own); });
-    };
+    const AllThreads each{threads_, own_.data(), PopulationEvaluation::worker_doubles(z_)};
     return teacher.loss(PopulationEvaluation(z_, shared_.data())
                             .evaluate(w1, w2, teacher.network(), teacher.scale(), gradient, each));
   }

@@ -65,10 +65,9 @@ def test_wide_targets_share_no_code_with_narrow_ones(target: str) -> None:
     objects = [str(p) for p in (HERE.parents[1] / "build").glob(f"*/**/csrc/**/*_{target}.cpp.o")]
     if not objects:
         pytest.skip("no build tree with object files beside the tests")
-    listing = subprocess.run(
-        ["nm", "-C", *objects], capture_output=True, text=True, check=True
-    ).stdout
+    # Mangled, since nm cannot demangle all of them: a namespace is its length and its name.
+    listing = subprocess.run(["nm", *objects], capture_output=True, text=True, check=True).stdout
     weak = [line[19:] for line in listing.splitlines() if line[17:18] in ("W", "V", "u")]
     assert weak, "nm listed no weak symbols: the check no longer sees what it should"
-    stray = [s for s in weak if f"{target}::" not in s and not s.startswith("DW.ref")]
+    stray = [s for s in weak if f"{len(target)}{target}" not in s and not s.startswith("DW.ref")]
     assert not stray, stray
