@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from lmc_fast.cli import main
+
 
 class Page(HTMLParser):
     """A page's tags, tables, and scripts by id."""
@@ -107,3 +109,13 @@ document.body.replaceChildren(pre);
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     (found,) = re.findall(r'<pre id="shown">(.*?)</pre>', done.stdout, re.DOTALL)
     return json.loads(found)
+
+
+def check_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``lmc-fast report`` of a study or a comparison: the page's place, given or not."""
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    assert main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 0
+    assert (tmp_path / "new" / "page.html").read_bytes() == (folder / "report.html").read_bytes()
+    assert main(["report", str(folder), "--out", str(folder)]) == 1
+    assert "give an --out that can be written" in capsys.readouterr().err

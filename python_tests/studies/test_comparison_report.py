@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from invented import fill_store
-from pages import Page, needs_browser, ran
+from pages import Page, check_command, needs_browser, ran
 
 pytest.importorskip("plotly", reason="needs the extra lmc_fast[studies]")
 
@@ -251,12 +251,7 @@ def test_the_page_loads_nothing_and_escapes_what_it_is_given(tmp_path: Path) -> 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = filled(tmp_path / "comparison", small())
-    assert main(["report", str(folder)]) == 0
-    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
-    assert main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 0
-    assert (tmp_path / "new" / "page.html").read_bytes() == (folder / "report.html").read_bytes()
-    assert main(["report", str(folder), "--out", str(folder)]) == 1
-    assert "give an --out that can be written" in capsys.readouterr().err
+    check_command(folder, tmp_path, capsys)
     assert main(["report", str(folder / "d-5")]) == 0
     assert (folder / "d-5" / "report.html").is_file()
 

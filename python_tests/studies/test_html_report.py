@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from invented import Config, fill_store
-from pages import Page, needs_browser, ran
+from pages import Page, check_command, needs_browser, ran
 
 pytest.importorskip("plotly", reason="needs the extra lmc_fast[studies]")
 
 from plotly import graph_objects
 
-from lmc_fast.cli import main
 from lmc_fast.studies.config import StudyName, WidthConfig
 from lmc_fast.studies.errors import StoreError
 from lmc_fast.studies.html_report import write_report
@@ -380,13 +379,7 @@ def test_without_a_survivor_there_is_a_page_without_curves(tmp_path: Path) -> No
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = filled(tmp_path / "study", small("width"))
-    assert main(["report", str(folder)]) == 0
-    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
-    assert main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 0
-    assert (tmp_path / "new" / "page.html").read_bytes() == (folder / "report.html").read_bytes()
-    assert main(["report", str(folder), "--out", str(folder)]) == 1
-    assert "give an --out that can be written" in capsys.readouterr().err
+    check_command(filled(tmp_path / "study", small("width")), tmp_path, capsys)
 
 
 def test_an_empty_study_is_refused(tmp_path: Path, tiny: WidthConfig) -> None:
