@@ -5,7 +5,7 @@ Rows of a matrix are made a block at a time, small enough for a processor's cach
 :mod:`lmc_fast.sampled_cost` measures the same on samples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,6 +15,12 @@ from .inner_kernel import kernel_from_inner
 
 # Entries of a block.
 _ON_CPU, _ON_GPU = 2**18, 2**24
+
+
+def row_blocks(m: int, device: torch.device) -> Iterator[slice]:
+    """Rows of a matrix (m, m), a block at a time: few enough for a processor's cache, or a GPU."""
+    height = max(1, (_ON_CPU if device.type == "cpu" else _ON_GPU) // max(m, 1))
+    return (slice(first, first + height) for first in range(0, m, height))
 
 
 def gap_cost(u: Tensor, v: Tensor) -> Tensor:
@@ -77,10 +83,8 @@ def _by_rows(
     """
     (norm_u, unit_u), (norm_v, unit_v) = _polar(u), _polar(v)
     m = len(u)
-    height = max(1, (_ON_CPU if u.device.type == "cpu" else _ON_GPU) // max(m, 1))
     cost = torch.empty(m, m, dtype=torch.float64, device=u.device)
-    for first in range(0, m, height):
-        block = slice(first, first + height)
+    for block in row_blocks(m, u.device):
         cosine = (unit_u[block] @ unit_v.T).clamp(-1, 1)
         cost[block] = rows(block, norm_u[block, None], norm_v, cosine)
     return cost

@@ -26,15 +26,13 @@ import torch
 from torch import Tensor
 
 from . import _native
+from .deficit_cost import row_blocks
 from .reference.sampled_deficits import sampled_deficits
 from .weights import Weights
 
 # Samples of a block. The sums are read and written once a block, which takes as long as a few dozen
 # samples.
 _SAMPLES = 1024
-
-# Entries of a block of rows: few enough for a processor's cache, enough for a GPU.
-_ON_CPU, _ON_GPU = 2**18, 2**24
 
 
 def sampled_deficit_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
@@ -61,9 +59,7 @@ def sampled_deficit_cost(a: Weights, b: Weights, p: int, x: Tensor) -> Tensor:
     squares, mixed, turned = _sums(a, b, x)
     outputs, outputs_other = a.w2.double(), b.w2.double()
     cost = torch.empty_like(squares)
-    height = max(1, (_ON_CPU if x.device.type == "cpu" else _ON_GPU) // len(cost))
-    for first in range(0, len(cost), height):
-        rows = slice(first, first + height)
+    for rows in row_blocks(len(cost), x.device):
         ee, ef, ff = _output_products(outputs[:, rows], outputs_other)
         total = ee * squares[rows] + 2 * ef * mixed[rows] + ff * turned[rows]
         cost[rows] = (total.clamp_min(0) / (4 * len(x))).sqrt()

@@ -117,6 +117,18 @@ def test_deficit_cost_against_monte_carlo(c):
     assert_close(deficit_cost(u, a, v, b).square(), squares.mean(0), error)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4])  # of 7: the last block is shorter, or not
+def test_costs_by_blocks_of_rows_are_those_of_one_block(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (u, a), (v, b) = ((net.w1[0], net.w2[0]) for net in (students(7), students(7, seed=1)))
+    want = gap_cost(u, v), deficit_cost(u, a, v, b)
+    monkeypatch.setattr("lmc_fast.deficit_cost._ON_CPU", rows * 7 + 6)
+    for got, whole in zip((gap_cost(u, v), deficit_cost(u, a, v, b)), want, strict=True):
+        # Cosines may be rounded otherwise, and a cost is a root of what cancels.
+        assert_close(got.square(), whole.square(), rounding(40, 10.0))
+
+
 def test_deficit_cost_of_equal_neurons_and_of_unequal_output_weights():
     u = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
     one = torch.ones(1, 1, dtype=torch.float64)

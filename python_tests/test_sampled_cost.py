@@ -41,7 +41,7 @@ def test_against_a_loop(m, n, c, dtype, monkeypatch):
     a, b = networks(m, c, P=2, dtype=dtype)
     x = sample_inputs(n, 4, dtype=dtype)
     monkeypatch.setattr(sampled_cost, "_SAMPLES", 256)
-    monkeypatch.setattr(sampled_cost, "_ON_CPU", 2 * m)  # two rows at a time
+    monkeypatch.setattr("lmc_fast.deficit_cost._ON_CPU", 2 * m)  # two rows at a time
     for p in range(2):
         want = by_loop(a, b, p, x)
         assert_close(sampled_deficit_cost(a, b, p, x), want, rounding(n, 10.0))
