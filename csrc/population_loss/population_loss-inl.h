@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The op's three kernels, and their table for the target the including file is compiled for. A
-// student, or a point of a path, is one task; where there are fewer of them than threads, a wide
-// one is evaluated by all threads. Its bits are the same either way.
+// student, or a point of a path, is one task; where there are fewer of them than threads, or they
+// are very large, a wide one is evaluated by all threads. Its bits are the same either way.
 #pragma once
 
 #include "population_loss/evaluation-inl.h"
@@ -10,10 +10,12 @@
 namespace lmc::LMC_TARGET {
 
 inline constexpr int64_t kWholeStudent = 512;
+inline constexpr int64_t kMostScratch = int64_t{1} << 23;  // doubles of each thread: 64 MiB
 
-// Whether each of so many students is evaluated by all threads.
+// Whether each of so many students is evaluated by all threads: where there are too few of them, or
+// they would take too much memory side by side.
 LMC_INLINE bool share_students(const NetworkSizes& z, int64_t students, int threads) {
-  return z.m > kWholeStudent && students < threads;
+  return z.m > kWholeStudent && (students < threads || population_scratch(z) > kMostScratch);
 }
 
 // How an evaluation's tasks are run: by one worker, or by all threads.
